@@ -1,0 +1,144 @@
+"""What a transformation is, the innocent material it may use, and the few edits that all of them are made of."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from random import Random
+from typing import TypeVar
+
+import msgspec
+
+from marbury.records import Example, Message
+
+_SENTENCE_END = re.compile(r"(?<=[.!?…。！？।])[\"'”’)]*(?=\s|$)|(?<=[。！？])")
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A harmless question and its answer, and the pair they come from."""
+
+    pair: str
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A paragraph of a harmless reply, and the pair it comes from."""
+
+    pair: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Innocent material of one split. It never gives a row its own text back.
+
+    `exchanges` are whole; `shots` are short questions with the first sentences of their answers.
+    """
+
+    exchanges: tuple[Exchange, ...] = ()
+    shots: tuple[Exchange, ...] = ()
+    passages: tuple[Passage, ...] = ()
+
+    def pick_exchanges(self, random: Random, count: int, pair: str) -> list[Exchange] | None:
+        """Some exchanges of other pairs, or None when there are too few."""
+        found = _sample(random, self.exchanges, count, pair)
+        return found if len(found) == count else None
+
+    def pick_shots(self, random: Random, count: int, pair: str) -> list[Exchange] | None:
+        """Some short exchanges of other pairs, or None when there are too few."""
+        found = _sample(random, self.shots, count, pair)
+        return found if len(found) == count else None
+
+    def pick_passages(self, random: Random, count: int, pair: str) -> str | None:
+        """Some paragraphs of other pairs, one below the other, or None when there are too few."""
+        found = _sample(random, self.passages, count, pair)
+        return "\n\n".join(passage.text for passage in found) if len(found) == count else None
+
+
+Apply = Callable[[Example, Random, Pool], Example | None]
+
+
+@dataclass(frozen=True)
+class Transformation:
+    """One step: its name `kind:detail`, and what it does. It gives None where it does not fit the row."""
+
+    name: str
+    apply: Apply
+
+    @property
+    def kind(self) -> str:
+        """The part of the name before the colon."""
+        return self.name.partition(":")[0]
+
+
+Material = TypeVar("Material", Exchange, Passage)
+
+
+def _sample(random: Random, items: tuple[Material, ...], count: int, pair: str) -> list[Material]:
+    tried = random.sample(items, min(len(items), 2 * count + 4))
+    return [item for item in tried if item.pair != pair][:count]
+
+
+def pool_of(examples: Iterable[Example]) -> Pool:
+    """The innocent material of some rows: permitted requests with harmless replies, one turn each."""
+    exchanges: list[Exchange] = []
+    shots: list[Exchange] = []
+    passages: list[Passage] = []
+    for row in examples:
+        if row.request_harmful or row.reply_harmful is not False:
+            continue
+        answer = row.messages[-1].content
+        if len(row.messages) == 2:
+            asked, start = row.messages[0].content, opening(answer, 240)
+            exchanges.append(Exchange(row.pair, asked, answer))
+            if start is not None and len(asked) <= 240:
+                shots.append(Exchange(row.pair, asked, start))
+        parts = (part.strip() for part in answer.split("\n\n"))
+        passages += [Passage(row.pair, part) for part in parts if 80 <= len(part) <= 700]
+    return Pool(tuple(exchanges), tuple(shots), tuple(passages))
+
+
+def opening(text: str, limit: int) -> str | None:
+    """The first whole sentences of a text, up to a number of characters; None when the first is longer."""
+    ends = [found.end() for found in _SENTENCE_END.finditer(text[: limit + 1])]
+    return text[: ends[-1]] if ends and 0 < ends[-1] <= limit else None
+
+
+def question(example: Example) -> str:
+    """The last user turn of the request."""
+    return example.request[-1].content
+
+
+def with_request(example: Example, turns: Iterable[Message]) -> Example:
+    """The row with another request before its reply."""
+    reply = example.messages[len(example.request) :]
+    return msgspec.structs.replace(example, messages=(*turns, *reply))
+
+
+def with_question(example: Example, text: str) -> Example:
+    """The row with another text in the last user turn of its request."""
+    return with_request(example, (*example.request[:-1], Message("user", text)))
+
+
+def with_reply(example: Example, text: str) -> Example:
+    """The row with another text of its reply."""
+    assert example.reply is not None
+    return msgspec.structs.replace(example, messages=(*example.request, Message("assistant", text)))
+
+
+def without_reply(example: Example) -> Example:
+    """The row up to its request."""
+    return msgspec.structs.replace(example, messages=example.request, reply_harmful=None)
+
+
+def has_system(example: Example) -> bool:
+    """Whether the conversation begins with instructions of an operator."""
+    return example.messages[0].role in ("system", "developer")
+
+
+def fill(wording: str, **parts: str) -> str:
+    """A wording with its `{name}` places filled; braces inside the filled-in texts stay as they are."""
+    pieces = re.split(r"\{(\w+)\}", wording)
+    return "".join(parts.get(piece, f"{{{piece}}}") if i % 2 else piece for i, piece in enumerate(pieces))

@@ -1,0 +1,73 @@
+"""Asks the scorer about requests and replies, in its one thread and within a time, and closes when that fails.
+
+What happens to a blocked request or a stopped reply is for the caller: `Guard` for a chat model, `serve` for HTTP.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+from marbury.errors import GuardError
+from marbury.guard.judged import JudgedRequest, Mode, Policy
+from marbury.guard.worker import Worker
+from marbury.records import Message
+from marbury.scoring import Scorer, Thresholds
+
+
+class Judge:
+    """Judges requests and the replies to them.
+
+    A side in `enforce` holds text back and stops it; in `shadow` nothing is held or delayed and the verdicts are
+    only remembered; `off` does not look. `timeout_s` bounds every wait for the scorer, the queue before it
+    included. `version` is the constitution's, for whoever asks what is enforced.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        thresholds: Thresholds,
+        *,
+        input_mode: Mode = "enforce",
+        output_mode: Mode = "enforce",
+        timeout_s: float = 10.0,
+        version: str = "",
+    ) -> None:
+        self.version = version
+        self.input_mode = input_mode
+        self.output_mode = output_mode
+        self._policy = Policy(scorer, thresholds, input_mode, output_mode, timeout_s)
+        self._worker = Worker()
+
+    async def read(self, messages: Sequence[Message]) -> JudgedRequest:
+        """Read a request; where the input is enforced, its verdict is there when this returns.
+
+        Raises:
+            GuardError: the scorer failed or took too long.
+        """
+        request = JudgedRequest(self._policy, self._worker, messages)
+        await request.open()
+        return request
+
+    async def warm_up(self) -> None:
+        """Score a small exchange, however long the first one takes.
+
+        Raises:
+            GuardError: the scorer failed.
+        """
+        await self._worker.submit(partial(_score_once, self._policy.scorer))
+
+    def close(self) -> None:
+        """End the scorer's thread."""
+        self._worker.close()
+
+
+def _score_once(scorer: Scorer) -> None:
+    reading = scorer.read([Message("user", "Hello, who are you?")])
+    try:
+        reply = reading.reply()
+        reply.push("I am a reply that warms the classifier up.")
+        reply.finish()
+        reply.close()
+    except Exception as error:
+        raise GuardError(f"the classifier failed on its first exchange: {type(error).__name__}") from error
+    finally:
+        reading.close()

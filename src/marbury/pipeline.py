@@ -1,0 +1,207 @@
+"""The stages of a run folder in their order: what each reads, which door makes it, what it writes.
+
+Late imports live here alone, so that light commands start fast.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from marbury import constitution
+from marbury.errors import SettingsError, WorkspaceError
+from marbury.settings import build, check_names, read
+from marbury.workspace import Counts, Stage, Workspace, hash_path
+
+if TYPE_CHECKING:
+    from marbury.guard import Judge, Mode
+    from marbury.serve import ServeSettings
+
+STAGES = ("synth", "augment", "dataset", "train", "calibrate", "evaluate")
+TABLES = (*STAGES, "serve")
+CORPUS = Path(__file__).parent / "data" / "orvane" / "corpus"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage of one run folder, ready to run."""
+
+    stage: Stage
+    outputs: tuple[Path, ...]
+    door: Callable[[], Counts]
+
+
+def load_settings(ws: Workspace, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
+    """The settings of all stages from marbury.toml; an override wins over the file.
+
+    Raises:
+        SettingsError: a table, a key or a value is wrong.
+    """
+    from marbury.augment.stage import AugmentSettings
+    from marbury.calibrate import CalibrateSettings
+    from marbury.classifier.train import TrainSettings
+    from marbury.dataset import DatasetSettings
+    from marbury.evaluate.stage import EvaluateSettings
+    from marbury.serve import ServeSettings
+    from marbury.synth.stage import SynthSettings
+
+    kinds: dict[str, type[Any]] = {
+        "synth": SynthSettings,
+        "augment": AugmentSettings,
+        "dataset": DatasetSettings,
+        "train": TrainSettings,
+        "calibrate": CalibrateSettings,
+        "evaluate": EvaluateSettings,
+        "serve": ServeSettings,
+    }
+    tables = read(ws.settings)
+    check_names(tables, list(TABLES), str(ws.settings))
+    merged = {}
+    for name, kind in kinds.items():
+        table = tables.get(name, {})
+        if not isinstance(table, dict):
+            raise SettingsError(f"{ws.settings}: {name} is a table: write [{name}] and its settings below")
+        merged[name] = build(kind, {**table, **(overrides or {}).get(name, {})}, f"{ws.settings} [{name}]")
+    return merged
+
+
+def open_run(root: Path) -> Workspace:
+    """The run folder at this path.
+
+    Raises:
+        WorkspaceError: it holds no constitution.
+    """
+    ws = Workspace(root)
+    if not ws.constitution.exists():
+        raise WorkspaceError(f"{root} is not a run folder (no constitution.md): make one with `marbury new {root}`")
+    return ws
+
+
+def step(ws: Workspace, settings: Mapping[str, Any], name: str) -> Step:
+    """One stage by its name. It hashes what it reads, so the stages before it must be done.
+
+    Raises:
+        WorkspaceError: what it reads is missing; the message names the verb that makes it.
+    """
+    return _MAKERS[name](ws, settings[name])
+
+
+def _inputs(ws: Workspace, **needed: tuple[Path, str]) -> dict[str, str]:
+    """Hashes of what a stage reads, by name; each comes with the verb that makes it."""
+    return {ws.name_of(path): hash_path(ws.need(path, verb)) for path, verb in needed.values()}
+
+
+def _policy(ws: Workspace) -> dict[str, str]:
+    """The constitution counts by its version, so that re-wrapping its prose redoes nothing."""
+    return {"constitution": constitution.read(ws.constitution).version}
+
+
+def _synth(ws: Workspace, settings: Any) -> Step:
+    from marbury.synth import stage
+
+    inputs = _policy(ws) | ({} if settings.model else {"corpus": hash_path(CORPUS)})
+    return Step(Stage("synth", settings, inputs), (ws.examples, ws.dropped), lambda: stage.run(ws, settings))
+
+
+def _augment(ws: Workspace, settings: Any) -> Step:
+    from marbury.augment import stage
+
+    inputs = _inputs(ws, examples=(ws.examples, "synth"))
+    if ws.attacks.exists():
+        inputs[ws.name_of(ws.attacks)] = hash_path(ws.attacks)
+    return Step(Stage("augment", settings, inputs), (ws.variants,), lambda: stage.run(ws, settings))
+
+
+def _dataset(ws: Workspace, settings: Any) -> Step:
+    from marbury import dataset
+
+    inputs = _inputs(ws, examples=(ws.examples, "synth"), variants=(ws.variants, "augment"))
+    outputs = (ws.train, ws.valid, ws.test, ws.card)
+    return Step(Stage("dataset", settings, inputs), outputs, lambda: dataset.run(ws, settings))
+
+
+def _train(ws: Workspace, settings: Any) -> Step:
+    from marbury.classifier import train
+
+    inputs = _policy(ws) | _inputs(ws, train=(ws.train, "dataset"))
+    return Step(Stage("train", settings, inputs), (ws.classifier,), lambda: train.run(ws, settings))
+
+
+def _calibrate(ws: Workspace, settings: Any) -> Step:
+    from marbury import calibrate
+
+    inputs = _inputs(ws, classifier=(ws.classifier, "train"), valid=(ws.valid, "dataset"))
+    for path in calibrate.traffic_files(settings):
+        inputs[path.name] = hash_path(ws.need(path, "calibrate"))
+    outputs = (ws.thresholds, ws.curves)
+    return Step(Stage("calibrate", settings, inputs), outputs, lambda: calibrate.run(ws, settings))
+
+
+def _evaluate(ws: Workspace, settings: Any) -> Step:
+    from marbury.evaluate import stage
+
+    inputs = _policy(ws) | _inputs(
+        ws,
+        test=(ws.test, "dataset"),
+        classifier=(ws.classifier, "train"),
+        thresholds=(ws.thresholds, "calibrate"),
+    )
+
+    def door() -> Counts:
+        return stage.run(ws, settings, judge_maker(ws))
+
+    return Step(Stage("evaluate", settings, inputs), (ws.report, ws.page), door)
+
+
+_MAKERS: dict[str, Callable[[Workspace, Any], Step]] = {
+    "synth": _synth,
+    "augment": _augment,
+    "dataset": _dataset,
+    "train": _train,
+    "calibrate": _calibrate,
+    "evaluate": _evaluate,
+}
+
+
+def judge_maker(ws: Workspace, timeout_s: float = 60.0) -> "Callable[[Mode, Mode], Judge]":
+    """Makes judges of this run's guard, for an input mode and an output mode; the weights are loaded once.
+
+    Raises:
+        WorkspaceError: classifiers or thresholds are missing, or belong to another constitution.
+    """
+    from marbury.calibrate import read_calibration
+    from marbury.classifier.scorer import TorchScorer
+    from marbury.guard import Judge
+
+    calibration = read_calibration(ws)
+    scorer = TorchScorer.load(ws.need(ws.classifier, "train"))
+    if calibration.constitution != scorer.constitution:
+        raise WorkspaceError(
+            f"{ws.root}: the thresholds are for constitution {calibration.constitution[:12]}, the classifiers for "
+            f"{scorer.constitution[:12]}: run `marbury calibrate {ws.root}`"
+        )
+
+    def make(input_mode: "Mode", output_mode: "Mode") -> Judge:
+        return Judge(
+            scorer,
+            calibration.thresholds,
+            input_mode=input_mode,
+            output_mode=output_mode,
+            timeout_s=timeout_s,
+            version=scorer.constitution,
+        )
+
+    return make
+
+
+def serve(ws: Workspace, settings: "ServeSettings") -> None:
+    """Serve the guard of a run folder until it is told to end."""
+    from marbury.serve import create_app, run
+
+    ws.need(ws.classifier, "train")
+    ws.need(ws.thresholds, "calibrate")
+
+    def factory() -> "Judge":
+        return judge_maker(ws, settings.timeout_s)(settings.input, settings.output)
+
+    run(create_app(factory, settings), settings)

@@ -1,0 +1,200 @@
+"""The proxy's routes. What is not listed here is refused: a path that is not guarded must not look as if it were."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from marbury.errors import MarburyError, ModelError, RequestError
+from marbury.guard import Judge
+from marbury.serve.answer import JSON, Answer
+from marbury.serve.exchange import Exchange
+from marbury.serve.failures import failure_of
+from marbury.serve.journal import Journal, log_entry
+from marbury.serve.service import Service
+from marbury.serve.settings import ServeSettings
+from marbury.serve.wire import word
+
+GUARDED = "POST /v1/chat/completions"
+
+
+def create_app(
+    judge: Judge | Callable[[], Judge], settings: ServeSettings, *, journal: Journal = log_entry
+) -> Starlette:
+    """The proxy in front of `settings.upstream`.
+
+    `judge`: one, or what makes one; it is called in a thread once the server runs, and `/readyz` says 503 until the
+    judge has scored its first exchange. The `Service` behind the app is `app.state.service`.
+
+    Raises:
+        SettingsError: the upstream's key is to come from an environment variable that is not set.
+    """
+    service = Service(judge if callable(judge) else lambda: judge, settings, journal)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await service.start()
+        try:
+            yield
+        finally:
+            await service.stop()
+
+    app = Starlette(
+        routes=[
+            Route("/v1/chat/completions", ChatCompletions(service), methods=["POST"]),
+            Route("/v1/models", _models(service)),
+            Route("/healthz", _healthz),
+            Route("/readyz", _readyz(service)),
+            Route("/metrics", _metrics(service)),
+        ],
+        exception_handlers={404: _not_guarded, 405: _not_guarded},
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False
+    app.state.service = service
+    return app
+
+
+class ModelList(msgspec.Struct):
+    """What is read of the upstream's list of models."""
+
+    data: list[dict[str, Any]]
+
+
+class ChatCompletions:
+    """The endpoint: reads the body, then lets an `Exchange` run for as long as the client is there."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI)."""
+        request_id = uuid.uuid4().hex
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        answer = Answer(send, request_id)
+        exchange = Exchange(self._service, request_id, headers, answer)
+        with self._service.metrics.active.track_inprogress():
+            try:
+                body = await _body(receive, self._service.settings.max_body_bytes)
+            except RequestError as error:
+                exchange.entry.outcome, exchange.entry.error = "refused", str(error)
+                await answer.fail(failure_of(error))
+                exchange.close()
+                return
+            if body is None:
+                exchange.entry.outcome = "disconnected"
+                exchange.close()
+                return
+            await _while_connected(exchange, body, receive, answer)
+
+
+async def _body(receive: Receive, limit: int) -> bytes | None:
+    """The body of a request; None if the client left before its end.
+
+    Raises:
+        RequestError: it is longer than it may be.
+    """
+    parts, size, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise RequestError(f"the body is longer than {limit} bytes", status=413, code="body_too_large")
+        parts.append(part)
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+async def _while_connected(exchange: Exchange, body: bytes, receive: Receive, answer: Answer) -> None:
+    """Run the exchange; a client that leaves cancels it, and with it the upstream's call."""
+    work = asyncio.ensure_future(exchange.run(body))
+    gone = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not answer.ended:  # once all is sent, the server calls that a disconnect too
+            work.cancel()
+        await asyncio.wait((work,))
+    finally:
+        work.cancel()
+        gone.cancel()
+        await asyncio.gather(work, gone, return_exceptions=True)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type=JSON)
+
+
+def _models(service: Service) -> Callable[[Request], Any]:
+    async def models(request: Request) -> Response:
+        """The upstream's list of models: ids and numbers of it."""
+        try:
+            async with service.upstream.request("GET", "/models", request.headers) as response:
+                if response.status != 200:
+                    raise ModelError(f"the upstream answered /models with status {response.status}")
+                listed = _listed(await service.upstream.whole(response))
+        except MarburyError as error:
+            failure = failure_of(error)
+            return Response(failure.body(), failure.status, failure.headers, JSON)
+        return _json({"object": "list", "data": [_model(row) for row in listed]})
+
+    return models
+
+
+def _listed(body: bytes) -> list[dict[str, Any]]:
+    try:
+        return msgspec.json.decode(body, type=ModelList).data
+    except (ValueError, RecursionError) as error:
+        raise ModelError("the upstream's /models is no list of models") from error
+
+
+def _model(row: dict[str, Any]) -> dict[str, Any]:
+    texts = {key: word(row[key], "") for key in ("id", "owned_by") if isinstance(row.get(key), str)}
+    created = row.get("created")
+    return {**texts, "object": "model", "created": created if isinstance(created, int) else 0}
+
+
+async def _healthz(request: Request) -> Response:
+    return _json({"status": "ok"})
+
+
+def _readyz(service: Service) -> Callable[[Request], Any]:
+    async def readyz(request: Request) -> Response:
+        """Whether the guard is loaded and warm, and what it enforces."""
+        judge = service.judge
+        if judge is None:
+            return _json({"status": "failed" if service.failure else "loading"}, 503)
+        modes = {"input": judge.input_mode, "output": judge.output_mode}
+        return _json({"status": "ready", **modes, "constitution": judge.version})
+
+    return readyz
+
+
+def _metrics(service: Service) -> Callable[[Request], Any]:
+    async def metrics(request: Request) -> Response:
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    return metrics
+
+
+async def _not_guarded(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    message = f"{request.method} {request.url.path} is not guarded and therefore refused; guarded: {GUARDED}"
+    failure = failure_of(RequestError(message, status=status, code="endpoint_not_guarded"))
+    return Response(failure.body(), failure.status, media_type=JSON)

@@ -1,0 +1,227 @@
+"""One request from its body to its row in the journal.
+
+The order is the promise: read, judge, only then ask the upstream; judge what comes back, only then send. Whatever
+fails, closes: before the first byte with a status, after it with an error event and no `[DONE]`.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Mapping
+from typing import TypeVar
+
+import aiohttp
+import msgspec
+
+from marbury.errors import MarburyError, ModelError, RequestError
+from marbury.guard import Judge, JudgedRequest
+from marbury.serve.answer import EVENTS, JSON, Answer
+from marbury.serve.failures import BLOCKED, BROKEN, NOT_READY, Failure, failure_of
+from marbury.serve.gate import ReplyGate
+from marbury.serve.journal import Entry
+from marbury.serve.request import Asked, read_request
+from marbury.serve.service import Service
+from marbury.serve.sse import EventParser
+from marbury.serve.whole import WholeReply, blocked
+from marbury.serve.wire import word
+
+T = TypeVar("T")
+log = logging.getLogger("marbury.serve")
+PATH = "/chat/completions"
+
+
+class Exchange:
+    """A chat completion between one client and the upstream."""
+
+    def __init__(self, service: Service, request_id: str, headers: Mapping[str, str], answer: Answer) -> None:
+        self._service = service
+        self._settings = service.settings
+        self._headers = headers
+        self._answer = answer
+        self._judge: Judge | None = service.judge
+        self._judged: JudgedRequest | None = None
+        self._reply: ReplyGate | WholeReply | None = None
+        self._began = time.perf_counter()
+        self.entry = Entry(id=request_id, time=time.time(), route="chat_completions")
+
+    async def run(self, body: bytes) -> None:
+        """Answer the request, whatever happens."""
+        try:
+            await self._run(body)
+        except MarburyError as error:
+            self.entry.error = str(error)
+            await self._fail(failure_of(error))
+        except asyncio.CancelledError:
+            self.entry.outcome = "disconnected"
+            raise
+        except Exception:  # a mistake of ours closes like any other failure
+            log.exception("request %s", self.entry.id)
+            self.entry.error = "a mistake in the proxy: see the log"
+            await self._fail(BROKEN)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Free what the request holds and write its row; waits for nothing."""
+        self.entry.status = self._answer.status
+        self.entry.seconds = round(time.perf_counter() - self._began, 6)
+        self._service.later(self._record())
+
+    async def _run(self, body: bytes) -> None:
+        if self._judge is None:
+            await self._fail(NOT_READY)
+            return
+        judge = self._judge
+        try:
+            asked = read_request(body, self._settings.max_messages)
+        except RequestError as error:
+            if "enforce" in (judge.input_mode, judge.output_mode):
+                raise
+            self.entry.error = f"not read: {error}"  # where nothing is enforced nothing is refused
+            asked = Asked((), "", False, False, 1, body)
+        else:
+            self._judged = await self._timed(judge.read(asked.messages))
+        self.entry.model, self.entry.stream = asked.model, asked.stream
+        if self._judged is not None and self._judged.blocked:
+            await self._block(asked)
+            return
+        began = time.perf_counter()
+        async with self._service.upstream.request("POST", PATH, self._headers, asked.payload) as response:
+            self.entry.upstream_seconds = round(time.perf_counter() - began, 6)
+            await self._hand_on(response, asked)
+
+    async def _hand_on(self, response: aiohttp.ClientResponse, asked: Asked) -> None:
+        assert self._judge is not None
+        if self._judged is None or self._judge.output_mode != "enforce":
+            await self._hand_on_unchanged(response, asked)
+        elif response.status != 200:
+            await self._hand_on_error(response, self._judged)
+        elif asked.stream:
+            await self._hand_on_stream(response, ReplyGate(self._judged, asked, self.entry.id))
+        else:
+            self._reply = reply = WholeReply(self._judged, asked, self.entry.id)
+            body = await self._timed(reply.judge(await self._service.upstream.whole(response)))
+            self.entry.outcome = "output_blocked" if reply.stopped else "passed"
+            await self._answer.whole(200, body)
+
+    async def _hand_on_stream(self, response: aiohttp.ClientResponse, gate: ReplyGate) -> None:
+        self._reply = gate
+        if response.content_type != "text/event-stream":
+            raise ModelError(f"the upstream sent {response.content_type} when a stream was asked for")
+        parser = EventParser(self._settings.max_reply_bytes)
+        async for data in response.content.iter_any():
+            await self._send(await self._timed(gate.feed(parser.feed(data))), response, gate)
+            if gate.ended:
+                break
+        else:
+            await self._send(await self._timed(gate.feed(parser.close())), response, gate)
+            if not gate.ended:
+                raise ModelError("the upstream broke off its reply")
+        await self._answer.end()
+        if not gate.stopped:
+            await _read_end(response)
+
+    async def _send(self, out: bytes, response: aiohttp.ClientResponse, gate: ReplyGate) -> None:
+        if gate.stopped:
+            self.entry.outcome = "output_blocked"
+            if gate.ended:
+                response.close()  # before the client hears of it: the upstream must not go on writing
+        if out:
+            await self._answer.part(out)
+
+    async def _hand_on_unchanged(self, response: aiohttp.ClientResponse, asked: Asked) -> None:
+        """In shadow not a byte is changed or late; what can be read of the reply is judged beside it."""
+        judged = self._judged if self._judge and self._judge.output_mode == "shadow" else None
+        streamed = response.content_type == "text/event-stream"
+        kind = EVENTS if streamed else response.headers.get("content-type", JSON)
+        parser, body = EventParser(self._settings.max_reply_bytes), bytearray()
+        gate = ReplyGate(judged, asked, self.entry.id) if judged and streamed else None
+        self._reply = gate
+        async for data in response.content.iter_any():
+            await self._answer.part(data, response.status, kind)
+            if gate is not None:
+                gate = await self._overhear(gate, parser, data)
+            elif judged is not None and not streamed and len(body) < self._settings.max_reply_bytes:
+                body += data
+        await self._answer.end()
+        if judged is not None and response.status == 200 and not streamed:
+            self._reply = WholeReply(judged, asked, self.entry.id)
+            with contextlib.suppress(ModelError):
+                await self._reply.judge(bytes(body))
+
+    async def _overhear(self, gate: ReplyGate, parser: EventParser, data: bytes) -> ReplyGate | None:
+        try:
+            await gate.feed(parser.feed(data))
+        except ModelError as error:
+            self.entry.error = f"not read: {error}"
+            return None
+        return gate
+
+    async def _hand_on_error(self, response: aiohttp.ClientResponse, judged: JudgedRequest) -> None:
+        """An upstream's refusal with its message, which is judged like a reply: it may quote one."""
+        message, code = _error_of(await self._service.upstream.whole(response))
+        watch = judged.watch()
+        released = await self._timed(judged.advance([(watch, message), (watch, None)])) if message else []
+        if "".join(out.text for out in released) != message or not message:
+            message = f"The upstream refused the request with HTTP status {response.status}."
+        status = response.status if 400 <= response.status < 500 else 502
+        self.entry.outcome, self.entry.error = "upstream_error", f"upstream status {response.status}"
+        failure = Failure(status, code, message, "upstream_error")
+        wait = response.headers.get("retry-after", "")
+        headers = {"retry-after": wait} if wait.isdecimal() else failure.headers
+        await self._answer.whole(status, failure.body(), headers)
+
+    async def _block(self, asked: Asked) -> None:
+        self.entry.outcome = "input_blocked"
+        if self._settings.block_status == 400:
+            await self._answer.whole(400, BLOCKED.body())
+        elif asked.stream:
+            await self._answer.part(blocked(asked, self.entry.id))
+            await self._answer.end()
+        else:
+            await self._answer.whole(200, blocked(asked, self.entry.id))
+
+    async def _fail(self, failure: Failure) -> None:
+        self.entry.outcome = failure.outcome
+        await self._answer.fail(failure)
+
+    async def _timed(self, judging: Awaitable[T]) -> T:
+        began = time.perf_counter()
+        try:
+            return await judging
+        finally:
+            self.entry.judging_seconds += time.perf_counter() - began
+
+    async def _record(self) -> None:
+        entry, judged = self.entry, self._judged
+        if judged is not None:
+            await judged.settle()
+            entry.input = judged.verdict
+            entry.outputs = self._reply.verdicts() if self._reply else []
+            entry.steps = sum(watch.steps for watch in judged.watches)
+            if judged.failure is not None:
+                entry.error = entry.error or str(judged.failure)
+            judged.close()
+        entry.judging_failed = entry.outcome == "guard_error" or (judged is not None and judged.failure is not None)
+        self._service.record(entry, self._judge)
+
+
+def _error_of(body: bytes) -> tuple[str, str]:
+    """Message and code of an upstream's error body, empty and `upstream_error` where it has none."""
+    try:
+        error = msgspec.json.decode(body).get("error")
+        message, code = error.get("message"), error.get("code")
+    except (ValueError, RecursionError, AttributeError):
+        return "", "upstream_error"
+    return (
+        message[:2000] if isinstance(message, str) else "",
+        word(code if isinstance(code, str) else None, "upstream_error"),
+    )
+
+
+async def _read_end(response: aiohttp.ClientResponse) -> None:
+    """Take the empty end of a finished stream, so that its connection can serve the next request."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            await response.content.readany()

@@ -1,0 +1,52 @@
+"""What can be set about the proxy. No field of a request can change any of it."""
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+from marbury.errors import SettingsError
+from marbury.guard import Mode
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """The proxy's settings."""
+
+    upstream: str = "http://127.0.0.1:8000/v1"  # base URL of the OpenAI-compatible endpoint behind the guard
+    key_env: str = ""  # environment variable with the upstream's key; empty: each client's own key is passed on
+    host: str = "127.0.0.1"  # address to listen on
+    port: int = 8787  # port to listen on
+    input: Mode = "enforce"  # enforce: block requests; shadow: only record what would be blocked; off
+    output: Mode = "enforce"  # the same for replies
+    block_status: Literal[200, 400] = 200  # a blocked request gets an empty answer, or OpenAI's error
+    timeout_s: float = 10.0  # longest wait for the classifier before the guard closes
+    upstream_timeout_s: float = 600.0  # longest silence of the upstream
+    max_body_bytes: int = 1_048_576  # longest request
+    max_messages: int = 512  # most messages in a request
+    max_reply_bytes: int = 16_777_216  # longest reply that is not streamed, and longest event of one that is
+
+    def __post_init__(self) -> None:
+        if not self.upstream.startswith(("http://", "https://")):
+            raise ValueError(f"upstream {self.upstream!r} is not an http:// or https:// URL")
+        for name in ("timeout_s", "upstream_timeout_s", "max_body_bytes", "max_messages", "max_reply_bytes"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be greater than 0")
+        for name, known in (("input", ("enforce", "shadow", "off")), ("output", ("enforce", "shadow", "off"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)!r}")
+        if self.block_status not in (200, 400):
+            raise ValueError(f"block_status is 200 or 400, not {self.block_status}")
+
+
+def upstream_key(settings: ServeSettings) -> str | None:
+    """The key that replaces the clients' own, if the settings name one.
+
+    Raises:
+        SettingsError: the environment variable is not set.
+    """
+    if not settings.key_env:
+        return None
+    key = os.environ.get(settings.key_env, "").strip()
+    if not key:
+        raise SettingsError(f"[serve] key_env: the environment variable {settings.key_env} is not set: export it")
+    return key

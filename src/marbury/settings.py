@@ -1,0 +1,55 @@
+"""Reading `marbury.toml`: one table per stage, each made into the frozen dataclass beside the stage's door."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from marbury.errors import SettingsError
+
+Settings = TypeVar("Settings")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The tables of a settings file; no file, no tables.
+
+    Raises:
+        SettingsError: the file is not TOML.
+    """
+    if not path.exists():
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not TOML: {error}") from error
+
+
+def check_names(given: Mapping[str, Any], known: list[str], where: str) -> None:
+    """Refuse a name that is not known, naming the nearest one.
+
+    Raises:
+        SettingsError: a name is unknown.
+    """
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise SettingsError(f"{where}: unknown setting {name!r}; {hint}")
+
+
+def build(kind: type[Settings], table: Mapping[str, Any], where: str) -> Settings:
+    """A settings dataclass from a table.
+
+    Raises:
+        SettingsError: a key is unknown (names the nearest one), or a value has the wrong type or range.
+    """
+    assert is_dataclass(kind)
+    check_names(table, [field.name for field in fields(kind)], where)
+    try:
+        return msgspec.convert(dict(table), kind)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise SettingsError(f"{where}: {error}") from error
