@@ -145,9 +145,9 @@ def choose(scores: Sequence[float], false_positive_rate: float, confidence: floa
         least = needed(false_positive_rate, confidence)
         side, _, turns = name.partition("_")
         raise DataError(
-            f"{name}: {total} harmless {turns}-turn conversations are too few for the {side} threshold at a false-positive "
-            f"rate of {false_positive_rate:.2%} with {confidence:.0%} confidence, which takes at least {least}: "
-            "give more traffic, or raise [calibrate] false_positive_rate"
+            f"{name}: {total} harmless {turns}-turn conversations are too few for the {side} threshold at a "
+            f"false-positive rate of {false_positive_rate:.2%} with {confidence:.0%} confidence, which takes at "
+            f"least {least}: give more traffic, or raise [calibrate] false_positive_rate"
         )
     if any(math.isnan(score) for score in scores):
         raise DataError(f"{name}: a score is not a number; the classifier is broken: run `marbury train` again")

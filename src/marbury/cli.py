@@ -1,6 +1,5 @@
 """The command line: `marbury VERB RUN`. It parses, calls, prints, and knows no more than that."""
 
-import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
@@ -288,9 +287,10 @@ def _settings_file(template: str) -> str:
             "# Who writes the examples: any OpenAI-compatible endpoint.",
             '# model = "openai:MODEL@http://127.0.0.1:8000/v1"',
         ]
-    lines += ["", "[calibrate]", "false_positive_rate = 0.01", "", "[serve]", 'upstream = "http://127.0.0.1:8000/v1"', ""]
+    lines += ["", "[calibrate]", "false_positive_rate = 0.01"]
+    lines += ["", "[serve]", 'upstream = "http://127.0.0.1:8000/v1"', ""]
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

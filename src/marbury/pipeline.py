@@ -14,7 +14,8 @@ from marbury.settings import build, check_names, read
 from marbury.workspace import Counts, Stage, Workspace, hash_path
 
 if TYPE_CHECKING:
-    from marbury.guard import Judge, Mode
+    from marbury.calibrate import Calibration
+    from marbury.classifier.scorer import TorchScorer
     from marbury.serve import ServeSettings
 
 STAGES = ("synth", "augment", "dataset", "train", "calibrate", "evaluate")
@@ -147,8 +148,12 @@ def _evaluate(ws: Workspace, settings: Any) -> Step:
         thresholds=(ws.thresholds, "calibrate"),
     )
 
+    for path in (Path(text) for text in (settings.handbook, settings.traffic) if text):
+        inputs[str(path)] = hash_path(ws.need(path, "evaluate"))
+
     def door() -> Counts:
-        return stage.run(ws, settings, judge_maker(ws))
+        scorer, calibration = load_guard(ws)
+        return stage.run(ws, settings, scorer, calibration.thresholds)
 
     return Step(Stage("evaluate", settings, inputs), (ws.report, ws.page), door)
 
@@ -163,15 +168,14 @@ _MAKERS: dict[str, Callable[[Workspace, Any], Step]] = {
 }
 
 
-def judge_maker(ws: Workspace, timeout_s: float = 60.0) -> "Callable[[Mode, Mode], Judge]":
-    """Makes judges of this run's guard, for an input mode and an output mode; the weights are loaded once.
+def load_guard(ws: Workspace) -> "tuple[TorchScorer, Calibration]":
+    """The classifiers of a run and their thresholds.
 
     Raises:
         WorkspaceError: classifiers or thresholds are missing, or belong to another constitution.
     """
     from marbury.calibrate import read_calibration
     from marbury.classifier.scorer import TorchScorer
-    from marbury.guard import Judge
 
     calibration = read_calibration(ws)
     scorer = TorchScorer.load(ws.need(ws.classifier, "train"))
@@ -180,28 +184,30 @@ def judge_maker(ws: Workspace, timeout_s: float = 60.0) -> "Callable[[Mode, Mode
             f"{ws.root}: the thresholds are for constitution {calibration.constitution[:12]}, the classifiers for "
             f"{scorer.constitution[:12]}: run `marbury calibrate {ws.root}`"
         )
-
-    def make(input_mode: "Mode", output_mode: "Mode") -> Judge:
-        return Judge(
-            scorer,
-            calibration.thresholds,
-            input_mode=input_mode,
-            output_mode=output_mode,
-            timeout_s=timeout_s,
-            version=scorer.constitution,
-        )
-
-    return make
+    return scorer, calibration
 
 
 def serve(ws: Workspace, settings: "ServeSettings") -> None:
-    """Serve the guard of a run folder until it is told to end."""
+    """Serve the guard of a run folder until it is told to end.
+
+    Raises:
+        WorkspaceError: the run has no classifiers or no thresholds yet.
+    """
+    from marbury.guard import Judge
     from marbury.serve import create_app, run
 
     ws.need(ws.classifier, "train")
     ws.need(ws.thresholds, "calibrate")
 
-    def factory() -> "Judge":
-        return judge_maker(ws, settings.timeout_s)(settings.input, settings.output)
+    def judge() -> Judge:
+        scorer, calibration = load_guard(ws)
+        return Judge(
+            scorer,
+            calibration.thresholds,
+            input_mode=settings.input,
+            output_mode=settings.output,
+            timeout_s=settings.timeout_s,
+            version=scorer.constitution,
+        )
 
-    run(create_app(factory, settings), settings)
+    run(create_app(judge, settings), settings)

@@ -94,7 +94,7 @@ def read_rows(path: Path, kind: type[Row]) -> Iterator[Row]:
                 if line.strip():
                     try:
                         yield decoder.decode(line)
-                    except msgspec.MsgspecError as error:
+                    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                         raise DataError(f"{path}:{number}: not a {kind.__name__} row: {error}") from error
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error

@@ -4,6 +4,7 @@
 keeps it without any learning, for tests and drills.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
@@ -105,14 +106,19 @@ def verdict(score: Score, limit: float, side: Side, categories: Sequence[str]) -
 
 
 def whole(scorer: Scorer, request: Sequence[Message], reply: str | None) -> tuple[Score, Score | None]:
-    """The score of a request, and the highest score along its whole reply (None without one)."""
+    """The score of a request, and the highest score along its whole reply (None without one).
+
+    A score that is not a number counts as the highest.
+    """
     reading = scorer.read(request)
     try:
         if reply is None:
             return reading.score, None
         stream = reading.reply()
-        scores = stream.push(reply) + stream.finish()
-        stream.close()
-        return reading.score, max(scores, key=lambda score: score.harm, default=None)
+        try:
+            scores = stream.push(reply) + stream.finish()
+        finally:
+            stream.close()
+        return reading.score, max(scores, key=lambda score: (math.isnan(score.harm), score.harm), default=None)
     finally:
         reading.close()

@@ -20,6 +20,7 @@ from marbury.errors import WorkspaceError
 
 Counts = dict[str, int | float]
 _VERSIONS = ("marbury", "torch", "transformers", "tokenizers", "numpy")
+_ROW = {"settings", "inputs", "outputs", "counts", "versions", "seconds", "finished"}
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -113,9 +114,10 @@ class Workspace:
         if not self.manifest.exists():
             return {}
         try:
-            rows = json.loads(self.manifest.read_bytes())
-            assert isinstance(rows, dict)
-        except (ValueError, AssertionError) as error:
+            rows: dict[str, Any] = json.loads(self.manifest.read_bytes())
+            if not isinstance(rows, dict) or not all(isinstance(r, dict) and _ROW <= r.keys() for r in rows.values()):
+                raise ValueError("not a row per stage")
+        except ValueError as error:
             hint = "delete it to run all stages again"
             raise WorkspaceError(f"{self.manifest}: damaged manifest ({error}); {hint}") from error
         return rows

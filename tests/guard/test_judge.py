@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marbury.errors import GuardError
-from marbury.guard.judge import Judge, Mode
-from marbury.guard.scripted import ScriptedScorer
+from marbury.guard import Judge, Mode, ScriptedScorer
 from marbury.records import Message
 from marbury.scoring import Thresholds
 

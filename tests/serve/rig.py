@@ -135,18 +135,18 @@ class ScriptedUpstream:
             self.left.set()
         gone.cancel()
 
-    async def serve(self, ready: Callable[[Callable[[], None]], None]) -> None:
+    async def serve(self, ready: Callable[[Callable[[], object]], None]) -> None:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
         server = await asyncio.start_server(self.answer, "127.0.0.1", 0)
-        self.url = "http://127.0.0.1:%d/v1" % server.sockets[0].getsockname()[1]
-        ready(lambda: loop.call_soon_threadsafe(stop.set) and None)
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        ready(lambda: loop.call_soon_threadsafe(stop.set))
         await stop.wait()
         server.close()
 
 
 @contextlib.contextmanager
 def upstream(**script: Any) -> Iterator[ScriptedUpstream]:
-    scripted, stops = ScriptedUpstream(**script), SimpleQueue[Callable[[], None]]()
+    scripted, stops = ScriptedUpstream(**script), SimpleQueue[Callable[[], object]]()
     thread = threading.Thread(target=lambda: asyncio.run(scripted.serve(stops.put)))
     thread.start()
     stop = stops.get(timeout=5)
@@ -167,7 +167,7 @@ def served(app: Starlette, settings: ServeSettings) -> Iterator[str]:
         try:
             while not server.started and thread.is_alive():
                 time.sleep(0.005)
-            yield "http://127.0.0.1:%d" % listener.getsockname()[1]
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
             thread.join(10)

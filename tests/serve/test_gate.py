@@ -42,7 +42,7 @@ def through_gate(batches: list[list[bytes]], scorer: ScriptedScorer) -> list[byt
             request = await judge.read([Message("user", "a tale")])
             asked = Asked((), "m", True, False, 2, b"")
             gate = ReplyGate(request, asked, "id")
-            payloads = [[event.removeprefix(b"data: ").strip() for event in batch] for batch in batches]
+            payloads = [[one.removeprefix(b"data: ").strip() for one in batch] for batch in batches]
             out = [await gate.feed(batch) for batch in payloads if not gate.ended]
             assert gate.ended
             request.close()
@@ -109,7 +109,7 @@ def test_no_choice_says_anything_at_or_after_its_flag(pieces: list[tuple[int, st
 def test_batches_do_not_change_what_is_heard(pieces: list[tuple[int, str, str]], cuts: list[int]) -> None:
     events = events_of(pieces)
     singly, together = ScriptedScorer(TRIGGER), ScriptedScorer(TRIGGER)
-    one_by_one = heard(through_gate([[event] for event in events], singly))
+    one_by_one = heard(through_gate([[one] for one in events], singly))
     assert one_by_one == heard(through_gate(in_batches(events, cuts), together))
 
 
@@ -120,7 +120,17 @@ def test_what_comes_after_a_flag_in_another_channel_is_not_heard(
 ) -> None:
     flag, after = (0, "refusal", "x forbidden x "), [(0, channel, " afterwards ") for channel in CHANNELS]
     pieces = [*pieces[:place], flag, *after, *pieces[place:]]
-    for batches in ([events_of(pieces)], [[event] for event in events_of(pieces)]):
+    for batches in ([events_of(pieces)], [[one] for one in events_of(pieces)]):
         said, finish = heard(through_gate(batches, ScriptedScorer(TRIGGER)))
         assert finish[0] == "content_filter"
         assert not [key for key, text in said.items() if key[0] == 0 and "afterwards" in text]
+
+
+def test_nothing_is_heard_or_scored_after_a_finish() -> None:
+    scorer = ScriptedScorer(TRIGGER)
+    events = [event({"content": "a b"}, 0), event({}, 0, "stop"), event({"content": " c", "refusal": "d"}, 0)]
+    events += [event({"content": "e"}, 1), event({}, 1, "stop"), event({}, 0, "length"), DONE]
+    for batches in ([events], [[one] for one in events]):
+        said, finish = heard(through_gate(batches, scorer))
+        assert said == {(0, "content"): "a b", (1, "content"): "e"} and finish == {0: "stop", 1: "stop"}
+    assert scorer.steps == 2 * 3

@@ -92,7 +92,7 @@ def test_a_plain_request_is_read_as_it_stands() -> None:
 
 
 def test_a_dumped_assistant_message_may_come_back() -> None:
-    dumped = {
+    dumped: dict[str, Any] = {
         "role": "assistant",
         "content": "a",
         "refusal": None,

@@ -6,6 +6,7 @@ tokenising a stream gives exactly the tokens of the whole text for every tokeniz
 ever held back. Special tokens written in a text are read as text.
 """
 
+import copy
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -58,10 +59,14 @@ class Encoder:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
-        backend = getattr(tokenizer, "backend_tokenizer", None)
+        # A copy, because whoever calls the tokenizer itself sets all three anew.
+        backend = copy.deepcopy(getattr(tokenizer, "backend_tokenizer", None))
         if backend is not None:
             backend.encode_special_tokens = True  # "[SEP]" typed by a user is text
+            backend.no_padding()
+            backend.no_truncation()
         self._backend = backend
+        self._special = {token for token in tokenizer.all_special_ids if token != tokenizer.unk_token_id}
         self._cache: dict[str, tuple[int, ...]] = {}
         self.start: tuple[int, ...] = tuple(
             t
@@ -85,14 +90,18 @@ class Encoder:
         known = self._cache.get(piece)
         if known is None:
             clean = piece.encode("utf-8", "replace").decode()  # lone surrogates become "?"
-            if self._backend is not None:
-                known = tuple(self._backend.encode(clean, add_special_tokens=False).ids)
-            else:
-                known = tuple(self.tokenizer.encode(clean, add_special_tokens=False))
+            known = self._encode(clean)
+            if not self._special.isdisjoint(known):  # Unigram knows "</s>" as a word, but not its letters
+                known = tuple(token for letter in clean for token in self._encode(letter))
             if len(self._cache) >= _CACHED_PIECES:
                 self._cache.clear()
             self._cache[piece] = known
         return known
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        if self._backend is not None:
+            return tuple(self._backend.encode(text, add_special_tokens=False).ids)
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
 
     def text(self, text: str) -> list[int]:
         """The tokens of a whole text."""

@@ -4,11 +4,13 @@ All take logits_BT, a mask_BT of the positions that count, labels_B in {0, 1} an
 the training is over), and give the mean loss over sequences. A sequence with no position that counts weighs nothing.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
+from torch.nn.functional import logsigmoid
 
 WINDOW = 16  # tokens, CC++ (arXiv 2601.04603), appendix C: best of the sizes tried there
 TEMPERATURE = 1.0
@@ -30,12 +32,14 @@ def maximum(logits_BT: Tensor, mask_BT: Tensor, labels_B: Tensor, progress: floa
 def ramp(logits_BT: Tensor, mask_BT: Tensor, labels_B: Tensor, progress: float) -> Tensor:
     """The first paper's loss: p_t = (1 - w) sigmoid(z_t) + w max over s <= t of sigmoid(z_s), w from 0 to 1.
 
-    Sharma et al. 2025 (arXiv 2501.18837), restated in arXiv 2601.04603, appendix C.
+    Sharma et al. 2025 (arXiv 2501.18837), restated in arXiv 2601.04603, appendix C. Computed on logarithms, so that a
+    confident mistake still has a gradient, also in bf16: with s = 1 for harmful and -1 for harmless, the probability
+    of the label is (1 - w) sigmoid(s z_t) + w sigmoid(s max z).
     """
-    now_BT, highest_BT = torch.sigmoid(logits_BT), torch.sigmoid(_running_maximum(logits_BT, mask_BT))
-    p_BT = ((1 - progress) * now_BT + progress * highest_BT).clamp(1e-6, 1 - 1e-6)
-    labels_BT = _spread(labels_B, logits_BT)
-    return _mean(-(labels_BT * p_BT.log() + (1 - labels_BT) * (1 - p_BT).log()), mask_BT)
+    signs_BT = 2 * _spread(labels_B, logits_BT) - 1
+    now_BT = logsigmoid(signs_BT * logits_BT) + _log(1 - progress)
+    highest_BT = logsigmoid(signs_BT * _running_maximum(logits_BT, mask_BT)) + _log(progress)
+    return _mean(-torch.logaddexp(now_BT, highest_BT), mask_BT)
 
 
 def softmax(logits_BT: Tensor, mask_BT: Tensor, labels_B: Tensor, progress: float) -> Tensor:
@@ -70,6 +74,10 @@ def _running_maximum(logits_BT: Tensor, mask_BT: Tensor) -> Tensor:
     lowest = torch.finfo(logits_BT.dtype).min
     highest_BT: Tensor = logits_BT.masked_fill(~mask_BT, lowest).cummax(1).values
     return highest_BT.masked_fill(~mask_BT, 0.0)
+
+
+def _log(weight: float) -> float:
+    return math.log(weight) if weight > 0 else -math.inf
 
 
 def _spread(labels_B: Tensor, like_BT: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ class Context:
         if self._cache is None:
             self._cache = DynamicCache(config=self._model.backbone.config)
         device = self._model.device
-        states_BTD = self._model(torch.tensor([list(ids)], device=device), self._cache)
+        states_BTD: Tensor = self._model(torch.tensor([list(ids)], device=device), self._cache)
         self._head += ids[: max(0, HEAD - len(self._head))]
         self._window += ids
         return states_BTD[0]

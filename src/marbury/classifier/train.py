@@ -52,7 +52,7 @@ class TrainSettings:
     ntp_weight: float = 0.0  # weight of the next-token loss (a regulariser; needs a base with a language-model head)
     category_weight: float = 0.2  # weight of the category logits beside harm
     max_tokens: int = 512  # longest sequence; longer ones keep head and end
-    seed: int = 0
+    seed: int = 0  # of the order of the rows, and of weights that the base lacks
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "learning_rate", "head_learning_rate"):
@@ -221,7 +221,7 @@ def batch_loss(
     model: Any, batch: dict[str, Tensor], sides: Sequence[Side], settings: TrainSettings, progress: float
 ) -> Tensor:
     """Sum over the sides of the harm loss and the weighted category loss, and the weighted next-token loss."""
-    hidden = model(batch["ids"])
+    hidden: Tensor = model(batch["ids"])
     loss = hidden.new_zeros(())
     if "input" in sides:
         at_BD = hidden[torch.arange(len(hidden)), batch["request_at"]]

@@ -35,7 +35,7 @@ class Failure(NamedTuple):
 
 
 NOT_READY = Failure(503, "guard_unavailable", "The guard is not ready.", "guard_error")
-BROKEN = Failure(503, "guard_unavailable", "The reply could not be judged.", "guard_error")
+BROKEN = Failure(503, "guard_unavailable", "The guard could not judge the request or its reply.", "guard_error")
 BLOCKED = Failure(400, "content_filter", "The request was blocked by the content policy.", "input_blocked", "messages")
 
 

@@ -123,7 +123,7 @@ class ReplyGate:
         if kind == "name" and call.named:
             raise ModelError("the upstream changed the name of a tool call after its arguments had begun")
         for other, called in choice.calls.items():
-            if False and (kind == "arguments" or other != place) and ("name", other) in choice.watches:
+            if not called.named and (kind == "arguments" or other != place) and ("name", other) in choice.watches:
                 self._plan_rest(choice, ("name", other))
 
     def _plan_rest(self, choice: OpenChoice, channel: Channel) -> None:

@@ -9,6 +9,8 @@ from starlette.applications import Starlette
 from marbury.serve.service import Service
 from marbury.serve.settings import ServeSettings
 
+log = logging.getLogger("marbury.serve")
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 DRAIN_S = 30  # how long replies that are under way may take to end after a stop signal
 
 
@@ -19,6 +21,8 @@ def run(app: Starlette, settings: ServeSettings) -> None:
         Exception: the guard could not be loaded; what was raised there.
     """
     journal_to_stdout()
+    if settings.key_env and settings.host not in _LOOPBACK:
+        log.warning("whoever reaches %s:%d spends the key in %s", settings.host, settings.port, settings.key_env)
     service: Service = app.state.service
     server = uvicorn.Server(config(app, settings))
 
@@ -47,7 +51,6 @@ def config(app: Starlette, settings: ServeSettings) -> uvicorn.Config:
 
 def journal_to_stdout() -> None:
     """Write the journal's lines to standard output, unless logging was set up otherwise."""
-    log = logging.getLogger("marbury.serve")
     if not log.handlers and not logging.getLogger().handlers:
         handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(logging.Formatter("%(message)s"))
