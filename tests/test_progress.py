@@ -56,4 +56,4 @@ def test_on_a_terminal_there_is_a_bar_that_goes_away_also_when_the_work_fails(
         task = shown.tasks[0]
         assert (task.completed, task.total, task.description) == (1, 3, "bake loss 0.3")
         raise RuntimeError("smoke")
-    assert not shown.live.is_started
+    assert shown is not None and not shown.live.is_started

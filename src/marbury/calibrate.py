@@ -91,8 +91,11 @@ def read_calibration(ws: Workspace) -> Calibration:
     """
     path = ws.need(ws.thresholds, "calibrate")
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Calibration)
-    except msgspec.MsgspecError as error:
+        found = msgspec.json.decode(path.read_bytes(), type=Calibration)
+        if found.limits.keys() != {f"{side}_{turns}" for side in SIDES for turns in TURNS}:
+            raise msgspec.ValidationError("not the four thresholds")
+        return found
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise WorkspaceError(f"{path}: damaged ({error}): run `marbury calibrate {ws.root}`") from error
 
 
@@ -102,11 +105,13 @@ def traffic_files(settings: CalibrateSettings) -> list[Path]:
 
 
 def read_traffic(files: Sequence[Path]) -> list[Traffic]:
-    """All conversations of the files. Raises DataError with file and line for a row that is not one."""
-    rows = [row for path in files for row in read_rows(path, Traffic)]
-    for row in rows:
-        if not any(message.role == "user" for message in row.messages):
-            raise DataError(f"traffic row {row.id!r} has no user message")
+    """All conversations of the files. Raises DataError with the file and line or id of a row that is not one."""
+    rows = []
+    for path in files:
+        for row in read_rows(path, Traffic):
+            if not any(message.role == "user" for message in row.messages):
+                raise DataError(f"{path}: row {row.id!r} has no user message: give conversations with a request")
+            rows.append(row)
     return rows
 
 
@@ -138,7 +143,7 @@ def choose(scores: Sequence[float], false_positive_rate: float, confidence: floa
     """The lowest threshold that keeps the promise on these harmless scores.
 
     Raises:
-        DataError: there are too few scores to promise this rate, or one is not a number.
+        DataError: there are too few scores to promise this rate, one is not a number, or too many are infinite.
     """
     total = len(scores)
     if upper_bound(0, total, confidence) > false_positive_rate if total else True:
@@ -156,6 +161,8 @@ def choose(scores: Sequence[float], false_positive_rate: float, confidence: floa
         allowed += 1
     ranked = sorted(scores, reverse=True)
     threshold = ranked[allowed] + SLACK
+    if math.isinf(threshold):  # as a limit it would flag everything, or what is infinite itself
+        raise DataError(f"{name}: too many scores are infinite; give more traffic with text in it, or train again")
     flagged = sum(score >= threshold for score in scores)
     return Limit(threshold, total, flagged, flagged / total, upper_bound(flagged, total, confidence))
 

@@ -276,7 +276,7 @@ def _overrides(given: list[str] | None, stage: str | None) -> dict[str, dict[str
 
 def _settings_file(template: str) -> str:
     lines = [
-        "# Settings of this run: a table per stage, every key optional. docs/settings in the pages of the verbs.",
+        "# Settings of this run: a table per stage, every key optional. They are explained in docs/settings.md.",
         "",
         "[synth]",
     ]

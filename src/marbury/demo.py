@@ -6,6 +6,7 @@ makes of them.
 
 import asyncio
 import contextlib
+import re
 import socket
 import threading
 import time
@@ -27,7 +28,7 @@ from marbury.dataset import load
 from marbury.errors import DataError, GuardError
 from marbury.guard import Judge, Mode
 from marbury.records import Example
-from marbury.scoring import Score, Thresholds
+from marbury.scoring import Score, Scorer, Thresholds
 from marbury.serve import ServeSettings, create_app
 from marbury.workspace import Workspace
 
@@ -49,13 +50,13 @@ def play(ws: Workspace, out: Console) -> None:
     upstream = ToyUpstream([good, bad])
     with serving(upstream.app) as behind:
         acts: tuple[tuple[str, Example, Mode], ...] = (
-            ("1. a harmless question", good, "enforce"),
-            ("2. a harmful question: the input classifier stops it, the model is never asked", bad, "enforce"),
-            ("3. the same, input classifier off: the output classifier must stop the reply", bad, "off"),
+            ("1. a harmless question, both classifiers on", good, "enforce"),
+            ("2. a harmful question, both classifiers on", bad, "enforce"),
+            ("3. the same with the input classifier off: only the output classifier can stop the reply", bad, "off"),
         )
         for title, row, mode in acts:
             out.print(f"\n[bold]{title}[/]", highlight=False)
-            _exchange(out, row, scorer, thresholds, mode, behind, upstream)
+            exchange(out, row, scorer, thresholds, mode, behind, upstream)
     out.print(
         f"\nServe this guard yourself: [bold]marbury serve {ws.root} --upstream http://HOST/v1[/]", highlight=False
     )
@@ -90,8 +91,8 @@ class ToyUpstream:
 
     async def _events(self, text: str) -> AsyncIterator[bytes]:
         chunk = {"id": "toy", "object": "chat.completion.chunk", "created": int(time.time()), "model": "toy"}
-        for word in text.split(" "):
-            yield _event({**chunk, "choices": [{"index": 0, "delta": {"content": f"{word} "}, "finish_reason": None}]})
+        for word in re.findall(r"\s*\S+", text):
+            yield _event({**chunk, "choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]})
             await asyncio.sleep(TOKEN_S)
         yield _event({**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
         yield b"data: [DONE]\n\n"
@@ -126,16 +127,17 @@ def serving(app: Starlette) -> Iterator[str]:
             thread.join()
 
 
-def _exchange(
+def exchange(
     out: Console,
     row: Example,
-    scorer: TorchScorer,
+    scorer: Scorer,
     thresholds: Thresholds,
     input_mode: Mode,
     behind: str,
     upstream: ToyUpstream,
 ) -> None:
-    judge = Judge(scorer, thresholds, input_mode=input_mode, version=scorer.constitution)
+    """Ask one question through a guard of its own, and show what came of it."""
+    judge = Judge(scorer, thresholds, input_mode=input_mode)
     asked = upstream.asked
     app = create_app(judge, ServeSettings(upstream=behind, input=input_mode))
     with serving(app) as base_url:
@@ -175,7 +177,7 @@ def _ask(out: Console, client: OpenAI, row: Example) -> tuple[str, str]:
     return released, finish
 
 
-def _scores(out: Console, row: Example, scorer: TorchScorer, limit: float, released: int, finish: str) -> None:
+def _scores(out: Console, row: Example, scorer: Scorer, limit: float, released: int, finish: str) -> None:
     """The reply once more, each token on the colour of its score; what never left the guard stays covered."""
     reading = scorer.read(row.request)
     stream = reading.reply()

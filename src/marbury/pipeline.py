@@ -92,6 +92,14 @@ def _inputs(ws: Workspace, **needed: tuple[Path, str]) -> dict[str, str]:
     return {ws.name_of(path): hash_path(ws.need(path, verb)) for path, verb in needed.values()}
 
 
+def _given(stage: str, *files: Path) -> dict[str, str]:
+    """Hashes of files that a stage's settings name."""
+    for path in files:
+        if not path.is_file():
+            raise SettingsError(f"[{stage}] names {path}, and there is no such file: correct it in marbury.toml")
+    return {path.name: hash_path(path) for path in files}
+
+
 def _policy(ws: Workspace) -> dict[str, str]:
     """The constitution counts by its version, so that re-wrapping its prose redoes nothing."""
     return {"constitution": constitution.read(ws.constitution).version}
@@ -132,8 +140,7 @@ def _calibrate(ws: Workspace, settings: Any) -> Step:
     from marbury import calibrate
 
     inputs = _inputs(ws, classifier=(ws.classifier, "train"), valid=(ws.valid, "dataset"))
-    for path in calibrate.traffic_files(settings):
-        inputs[path.name] = hash_path(ws.need(path, "calibrate"))
+    inputs |= _given("calibrate", *calibrate.traffic_files(settings))
     outputs = (ws.thresholds, ws.curves)
     return Step(Stage("calibrate", settings, inputs), outputs, lambda: calibrate.run(ws, settings))
 
@@ -148,8 +155,7 @@ def _evaluate(ws: Workspace, settings: Any) -> Step:
         thresholds=(ws.thresholds, "calibrate"),
     )
 
-    for path in (Path(text) for text in (settings.handbook, settings.traffic) if text):
-        inputs[str(path)] = hash_path(ws.need(path, "evaluate"))
+    inputs |= _given("evaluate", *(Path(text) for text in (settings.handbook, settings.traffic) if text))
 
     def door() -> Counts:
         scorer, calibration = load_guard(ws)

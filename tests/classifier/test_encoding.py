@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_tokenizers import FAMILIES, wordpiece
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, models
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from marbury.classifier.encoding import MAX_PIECE, MAX_SPACE, Encoder, PieceCutter, cut, flatten
 from marbury.records import Message
@@ -97,7 +98,8 @@ def test_streamed_tokens_are_those_of_the_whole(family: str, chunks: list[str]) 
 
 
 # Letters that both cutting and BERT part the same way: no kana (a word for BERT), no control characters.
-plain = st.text(st.sampled_from([*"abcdexyzéßñΩяж0189.,!?'\"()[]-_ \n\t\xa0\u3000睡雾守灯🌙🪔\u0301\u200b"]), max_size=60)
+LETTERS = "abcdexyzéßñΩяж0189.,!?'\"()[]-_ \n\t\xa0\u3000睡雾守灯🌙🪔\u0301\u200b"
+plain = st.text(st.sampled_from(LETTERS), max_size=60)
 
 
 @given(plain.filter(lambda text: all(len(word) <= MAX_PIECE for word in re.split(r"[\s\u4e00-\u9fff]", text))))
@@ -126,13 +128,15 @@ def test_a_text_never_holds_a_special_token(family: str, text: str) -> None:
     assert special.isdisjoint(encoder.text(text))
 
 
-def test_special_tokens_typed_by_a_user_are_text() -> None:
-    for family, typed in (("wordpiece", "[SEP]"), ("wordpiece", "[CLS]"), ("byte_level", "</s>"), ("metaspace", "</s>")):
-        tokenizer = FAMILIES[family]()
-        number = tokenizer.convert_tokens_to_ids(typed)
-        assert number in tokenizer.encode(f"a {typed} b", add_special_tokens=False)  # what it does if nobody minds
-        tokens = Encoder(tokenizer).text(f"a {typed} b")
-        assert number not in tokens and len(tokens) > 3
+@pytest.mark.parametrize(
+    ("family", "typed"), [("wordpiece", "[SEP]"), ("wordpiece", "[CLS]"), ("byte_level", "</s>"), ("metaspace", "</s>")]
+)
+def test_special_tokens_typed_by_a_user_are_text(family: str, typed: str) -> None:
+    tokenizer = FAMILIES[family]()
+    number = tokenizer.convert_tokens_to_ids(typed)
+    assert number in tokenizer.encode(f"a {typed} b", add_special_tokens=False)  # what it does if nobody minds
+    tokens = Encoder(tokenizer).text(f"a {typed} b")
+    assert number not in tokens and len(tokens) > 3
 
 
 def test_the_marks_of_a_turn_cannot_be_typed_where_the_vocabulary_reserves_them() -> None:
@@ -164,7 +168,7 @@ def test_a_tokenizer_that_is_used_elsewhere_does_not_bring_them_back() -> None:
 @families
 def test_a_request_is_start_then_marked_turns_then_the_mark_of_the_reply(family: str) -> None:
     encoder = ENCODERS[family]
-    turns = [Message("system", "be kind"), Message("user", "hello lamp"), Message("assistant", ""), Message("user", "霧")]
+    turns = [Message("system", "be kind"), Message("user", "lamp"), Message("assistant", ""), Message("user", "霧")]
     ids, ends = encoder.request(turns)
     expected = list(encoder.start)
     after = []
@@ -205,6 +209,12 @@ def test_many_pieces_are_tokenised_alike_after_the_memory_is_full(monkeypatch: p
     assert len(encoder._cache) <= 4
 
 
+def test_a_tokenizer_without_words_is_refused() -> None:
+    empty = Tokenizer(models.WordPiece({"[UNK]": 0, "[CLS]": 1}, unk_token="[UNK]"))
+    with pytest.raises(ValueError, match="its tokenizer has no words: is tokenizer.json missing"):
+        Encoder(PreTrainedTokenizerFast(tokenizer_object=empty, unk_token="[UNK]", cls_token="[CLS]"))
+
+
 class SlowTokenizer:
     """A tokenizer without a fast part, as some old models have: letters are numbers."""
 
@@ -212,7 +222,7 @@ class SlowTokenizer:
     all_special_ids = (0, 1)
 
     def get_vocab(self) -> dict[str, int]:
-        return {}
+        return {"a": 97}
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
         return [ord(letter) for letter in text if not letter.isspace()]

@@ -44,9 +44,7 @@ def metaspace() -> Any:
     pieces.normalizer = normalizers.NFKC()
     pieces.pre_tokenizer = pre_tokenizers.Metaspace()
     pieces.decoder = decoders.Metaspace()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=pieces, eos_token="</s>", unk_token="<unk>", pad_token="<pad>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=pieces, eos_token="</s>", unk_token="<unk>", pad_token="<pad>")
 
 
 FAMILIES = {"wordpiece": wordpiece, "byte_level": byte_level, "metaspace": metaspace}

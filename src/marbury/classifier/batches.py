@@ -5,11 +5,13 @@ output side on every token of the reply. Too long a sequence keeps the head of t
 end of the reply: the same shape that the scorer's windows have.
 """
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from marbury.classifier.encoding import Encoder
 from marbury.records import Example
@@ -77,6 +79,29 @@ class Rows(torch.utils.data.Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {"input_ids": self.rows[index].ids, "row": self.rows[index]}
+
+
+class Shuffle(torch.utils.data.Sampler[int]):
+    """Rows of similar length side by side, in an order that seed and epoch alone decide.
+
+    The one that transformers has goes on with torch's global random numbers, so that a training that was resumed
+    in its second epoch would see another order than an undisturbed one.
+    """
+
+    def __init__(self, rows: Sequence[Row], batch_size: int, seed: int) -> None:
+        self.lengths = [len(row.ids) for row in rows]
+        self.batch_size, self.seed, self.epoch = batch_size, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer before each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(random.Random(f"{self.seed}:{self.epoch}").getrandbits(63))
+        return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
 
 
 class Collator:

@@ -54,10 +54,21 @@ def cut(text: str) -> list[str]:
     return cutter.push(text) + cutter.finish()
 
 
+def check_vocabulary(tokenizer: Any) -> None:
+    """Refuse a tokenizer without words: what transformers makes of a folder whose tokenizer file is missing.
+
+    Raises:
+        ValueError: every text would be unknown.
+    """
+    if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):
+        raise ValueError("its tokenizer has no words: is tokenizer.json missing?")
+
+
 class Encoder:
-    """Tokenises pieces and conversations for one tokenizer."""
+    """Tokenises pieces and conversations for one tokenizer. Raises ValueError for one without words."""
 
     def __init__(self, tokenizer: Any) -> None:
+        check_vocabulary(tokenizer)
         self.tokenizer = tokenizer
         # A copy, because whoever calls the tokenizer itself sets all three anew.
         backend = copy.deepcopy(getattr(tokenizer, "backend_tokenizer", None))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoTokenizer, DynamicCache
 from transformers.utils.logging import disable_progress_bar
@@ -188,15 +189,17 @@ class TorchScorer:
         """The classifiers that `train` saved.
 
         Raises:
-            WorkspaceError: there are none, or a side is missing.
+            WorkspaceError: there are none, a side is missing, or a file is missing or damaged.
         """
         disable_progress_bar()
         parts: dict[Side, tuple[Classifier, Encoder]] = {}
         for place in sorted(path.parent for path in folder.glob("*/config.json")):
-            model = Classifier.from_pretrained(place)
-            encoder = Encoder(AutoTokenizer.from_pretrained(place))
-            for side in model.config.sides:
-                parts[side] = (model, encoder)
+            try:
+                part = _load_part(place)
+            except (OSError, ValueError, SafetensorError) as error:
+                raise WorkspaceError(f"{place}: damaged ({error}): run `marbury train {folder.parent}`") from error
+            for side in part[0].config.sides:
+                parts[side] = part
         if set(parts) != {"input", "output"}:
             raise WorkspaceError(f"{folder}: no classifier for both sides: run `marbury train {folder.parent}`")
         return cls(parts)
@@ -219,3 +222,10 @@ class TorchScorer:
     def read(self, messages: Sequence[Message]) -> TorchReading:
         """Read a request: all messages before the reply."""
         return TorchReading(self, tuple(messages))
+
+
+def _load_part(place: Path) -> tuple[Classifier, Encoder]:
+    model, report = Classifier.from_pretrained(place, output_loading_info=True)
+    if report["missing_keys"]:  # transformers would make them up, and the guard would open
+        raise ValueError(f"no weights for {', '.join(sorted(report['missing_keys']))}")
+    return model, Encoder(AutoTokenizer.from_pretrained(place))

@@ -1,7 +1,7 @@
 """The door of `train`: from the data set to saved classifiers, with the transformers Trainer.
 
 A killed training goes on from its last checkpoint and ends with the same weights. Checkpoints lie under a name made
-of settings and data, so that a changed input never continues an old training.
+of settings, rules and data, so that a changed input never continues an old training.
 """
 
 import hashlib
@@ -15,12 +15,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from marbury import constitution
 from marbury.classifier.base import load_base
-from marbury.classifier.batches import Collator, Rows, encode_all
+from marbury.classifier.batches import Collator, Rows, Shuffle, encode_all
 from marbury.classifier.encoding import Encoder
 from marbury.classifier.losses import LOSSES, WINDOW, Loss, prefix
 from marbury.classifier.model import Classifier, build, count_parameters
@@ -74,7 +74,7 @@ def run(ws: Workspace, settings: TrainSettings) -> Counts:
     categories = [category.slug for category in policy.restricted]
     _check(examples)
     disable_progress_bar()
-    work = ws.checkpoints / _key(ws, settings)
+    work = ws.checkpoints / _key(ws, settings, policy.version)
     counts: Counts = {"examples": len(examples)}
     for name, sides in LAYOUTS[settings.layout].items():
         final = work / name / "final"
@@ -85,6 +85,9 @@ def run(ws: Workspace, settings: TrainSettings) -> Counts:
     for name in LAYOUTS[settings.layout]:
         shutil.copytree(work / name / "final", ws.classifier / name)
     write_json(ws.classifier / "training.json", asdict(settings))
+    over = ws.checkpoints / "over"  # renamed before it is removed: a kill must not leave half of what looks final
+    ws.clear(over)
+    work.rename(over)
     ws.clear(ws.checkpoints)
     return counts
 
@@ -99,8 +102,8 @@ def _check(examples: Sequence[Example]) -> None:
             )
 
 
-def _key(ws: Workspace, settings: TrainSettings) -> str:
-    text = json.dumps([asdict(settings), hash_path(ws.train)], sort_keys=True)
+def _key(ws: Workspace, settings: TrainSettings, version: str) -> str:
+    text = json.dumps([asdict(settings), hash_path(ws.train), version], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -160,9 +163,10 @@ def last_checkpoint(work: Path) -> str | None:
     """The newest whole checkpoint; halves of a killed save are removed."""
     whole = []
     for folder in work.glob("checkpoint-*"):
-        if (folder / "trainer_state.json").exists():
+        try:
+            json.loads((folder / "trainer_state.json").read_bytes())  # the last file of a checkpoint
             whole.append(folder)
-        else:
+        except (FileNotFoundError, ValueError):
             shutil.rmtree(folder)
     newest = max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
     return str(newest) if newest else None
@@ -174,7 +178,6 @@ def _arguments(settings: TrainSettings, work: Path, rows: int) -> TrainingArgume
         output_dir=str(work),
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size,
-        train_sampling_strategy="group_by_length",
         warmup_steps=max(1, int(0.06 * steps)),
         lr_scheduler_type="linear",
         max_grad_norm=1.0,
@@ -207,6 +210,10 @@ class GuardTrainer(Trainer):  # type: ignore[misc]
         super().__init__(**rest)
         self.settings, self.sides = settings, sides
         self.model_accepts_loss_kwargs = False
+        self.remove_callback(PrinterCallback)  # its lines on stdout say what `ShowProgress` shows
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Shuffle:
+        return Shuffle(self.train_dataset.rows, self.settings.batch_size, self.settings.seed)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
