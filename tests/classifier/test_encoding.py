@@ -139,6 +139,13 @@ def test_special_tokens_typed_by_a_user_are_text(family: str, typed: str) -> Non
     assert number not in tokens and len(tokens) > 3
 
 
+def test_a_special_token_of_no_known_use_is_text_too() -> None:
+    tokenizer = FAMILIES["byte_level"]()
+    tokenizer.backend_tokenizer.add_special_tokens(["<|reserved_7|>"])
+    tokens = Encoder(tokenizer).text("<|reserved_7|>")
+    assert tokens == ENCODERS["byte_level"].text("<|reserved_7|>") and len(tokens) > 3
+
+
 def test_the_marks_of_a_turn_cannot_be_typed_where_the_vocabulary_reserves_them() -> None:
     encoder = ENCODERS["wordpiece"]
     marks = {token for marker in encoder.markers.values() for token in marker}
@@ -156,7 +163,8 @@ def test_padding_and_truncation_stored_with_a_tokenizer_are_switched_off(tmp_pat
     tokenizer.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert getattr(loaded.backend_tokenizer, setting) is not None  # it does travel in the file
-    assert Encoder(loaded).text("the lamp and the wren") == ENCODERS["wordpiece"].text("the lamp and the wren")
+    text = "the lamplighters and wrens, unheard-of"
+    assert Encoder(loaded).text(text) == ENCODERS["wordpiece"].text(text)
 
 
 def test_a_tokenizer_that_is_used_elsewhere_does_not_bring_them_back() -> None:

@@ -39,7 +39,7 @@ def slow_ramp(row: Row, label: float, progress: float) -> float:
 def slow_softmax(row: Row, label: float, progress: float) -> float:
     smooth = []
     for t in range(len(row)):
-        last = row[max(0, t + 1 - WINDOW) : t + 1]
+        last = row[max(0, t + 1 - 16) : t + 1]
         smooth.append(sum(last) / len(last))
     weights = [math.exp(z) for z in smooth]
     return sum(w / sum(weights) * cross_entropy(sigmoid(z), label) for w, z in zip(weights, smooth, strict=True))

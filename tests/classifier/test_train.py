@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_classifiers import BOTH, save_base
+from tiny_classifiers import BOTH, TOKENIZERS, bert, classifier, encoder, save_base
 
 from marbury import constitution
 from marbury.classifier import train
 from marbury.classifier.base import load_base
-from marbury.classifier.batches import Collator, encode_all
+from marbury.classifier.batches import Collator, Shuffle, encode_all
 from marbury.classifier.encoding import Encoder
-from marbury.classifier.losses import LOSSES
+from marbury.classifier.losses import LOSSES, prefix
 from marbury.classifier.model import Classifier
 from marbury.classifier.model import build as build_classifier
 from marbury.classifier.scorer import TorchScorer
@@ -226,19 +226,56 @@ def test_nothing_is_frozen_unless_asked(settings: TrainSettings, undisturbed: Pa
     assert {"embeddings.word_embeddings.weight", "encoder.layer.0.attention.self.query.weight"} <= moved
 
 
-def test_progress_goes_from_zero_to_one(
+def test_batches_come_in_the_order_of_the_shuffle_and_progress_goes_from_zero_to_one(
     settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    progresses, lengths = [], []
 
     def note(model: Any, batch: Any, sides: Any, settings: Any, progress: float) -> Any:
-        seen.append(progress)
+        progresses.append(progress)
+        lengths.extend(batch["mask"].sum(1).tolist())
         return original(model, batch, sides, settings, progress)
 
     original = train.batch_loss
     monkeypatch.setattr(train, "batch_loss", note)
     teach(settings, tmp_path)
-    assert seen == [pytest.approx(step / 15) for step in range(15)]
+    assert progresses == [pytest.approx(step / 15) for step in range(15)]
+    encoded = encode_all(rows(), Encoder(load_base(settings.base)[1]), CATEGORIES, 64, BOTH)
+    shuffle, expected = Shuffle(encoded, 8, settings.seed), []
+    for epoch in range(3):
+        shuffle.set_epoch(epoch)
+        expected += [len(encoded[i].ids) for i in shuffle]
+    assert lengths == expected
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_loss_of_a_batch_is_made_of_the_losses_of_its_sides(settings: TrainSettings, loss: Any) -> None:
+    settings = replace(settings, loss=loss, category_weight=0.5)
+    model, read = classifier("bert"), encoder("bert")
+    batch = Collator(0, 2)([{"row": row} for row in encode_all(rows(), read, CATEGORIES, 64, BOTH)])
+    with torch.no_grad():
+        hidden = model(batch["ids"])
+        asked = torch.stack([hidden[i, at] for i, at in enumerate(batch["request_at"])])
+        one = torch.ones(len(asked), 1, dtype=torch.bool)
+        expected = 0.0
+        for c, weight in enumerate((1.0, 0.25, 0.25)):
+            each = model.score(asked, "input")[:, None, c]
+            expected += weight * prefix(each, one, batch["request"][:, c], 0.3).item()
+            each = model.score(hidden, "output")[..., c]
+            expected += weight * LOSSES[loss](each, batch["reply_mask"], batch["reply"][:, c], 0.3).item()
+        assert train.batch_loss(model, batch, BOTH, settings, 0.3).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_weights_that_a_base_lacks_are_the_same_in_every_training(settings: TrainSettings, tmp_path: Path) -> None:
+    """An encoder saved without its language-model head gets a random one, which the next-token loss then trains."""
+    bert().bert.save_pretrained(tmp_path / "base")
+    TOKENIZERS["bert"]().save_pretrained(tmp_path / "base")
+    settings = replace(settings, base=str(tmp_path / "base"), ntp_weight=0.5, epochs=1)
+    hashes = set()
+    for number in range(2):
+        torch.manual_seed(number)
+        hashes.add(hash_path(teach(settings, tmp_path / f"{number}")))
+    assert len(hashes) == 1
 
 
 def test_a_side_learns_from_its_own_labels_alone(settings: TrainSettings) -> None:

@@ -120,7 +120,6 @@ class TorchReply:
             self._end += len(piece)
             if not group:  # nothing in it for the tokenizer: it goes with the last score
                 scores.append(Score(self._end, *self._carried()))
-        self._last = scores[-1]
         return scores
 
     def _smooth(self, end: int) -> Score:

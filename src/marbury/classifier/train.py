@@ -44,14 +44,14 @@ class TrainSettings:
     base: str = "minilm"  # `minilm`, or any name or path that AutoModelForCausalLM loads
     layout: Literal["separate", "shared"] = "shared"  # two sets of weights, or one with two heads
     loss: Literal["prefix", "maximum", "ramp", "softmax"] = "softmax"  # how the output side learns
-    epochs: float = 3.0  # passes over the data
+    epochs: float = 2.0  # passes over the data
     batch_size: int = 16  # sequences per step
-    learning_rate: float = 2e-4  # of the backbone, falling linearly to 0 after a short warm-up
-    head_learning_rate: float = 2e-3  # of the value heads
-    freeze_layers: int = 2  # lowest layers (and the embeddings, when > 0) that are not trained
+    learning_rate: float = 3e-4  # of the backbone, falling linearly to 0 after a short warm-up
+    head_learning_rate: float = 3e-3  # of the value heads
+    freeze_layers: int = 3  # lowest layers (and the embeddings, when > 0) that are not trained
     ntp_weight: float = 0.0  # weight of the next-token loss (a regulariser; needs a base with a language-model head)
     category_weight: float = 0.2  # weight of the category logits beside harm
-    max_tokens: int = 512  # longest sequence; longer ones keep head and end
+    max_tokens: int = 384  # longest sequence; longer ones keep head and end
     seed: int = 0  # of the order of the rows, and of weights that the base lacks
 
     def __post_init__(self) -> None:
