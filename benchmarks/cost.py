@@ -6,10 +6,14 @@ One thread, medians. `step` is the guard as it serves: one step with a cache per
 without a cache does: the whole text again for every token, or for every 32 tokens.
 """
 
-import resource
+import contextlib
+import socket
 import statistics
+import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +45,26 @@ def words_of(rows: list[Example], count: int) -> list[str]:
     text = " ".join(row.reply or "" for row in rows if row.reply_harmful is False and row.language == "en")
     words = [f"{word} " for word in text.split()]
     return words[:count]
+
+
+def serve_mb(ws: Workspace) -> float:
+    """Resident memory of a proxy that is ready, from /proc; not a number where there is no /proc."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "marbury.cli", "serve", str(ws.root), "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        try:
+            for _ in range(600):
+                with contextlib.suppress(urllib.error.URLError, ConnectionError):
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5).close()
+                    break
+                time.sleep(0.1)
+            status = Path(f"/proc/{server.pid}/status")
+            lines = status.read_text().splitlines() if status.exists() else []
+            return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), float("nan"))
+        finally:
+            server.terminate()
 
 
 def main() -> None:
@@ -75,7 +99,7 @@ def main() -> None:
         "re-encode every 32 tokens", f"{1000 * again_ms / 32:.0f} µs a token ({again_ms / 32 / step_ms:.2f} x)"
     )
     table.add_row("reading a prompt of 256 tokens", f"{prompt_ms:.0f} ms ({PREFIX / prompt_ms * 1000:.0f} tokens/s)")
-    table.add_row("peak memory of this process", f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+    table.add_row("memory of `marbury serve`, ready and idle", f"{serve_mb(ws):.0f} MB")
     trained = ws.rows()["train"]
     seen = sum(value for name, value in trained["counts"].items() if name.endswith("tokens"))
     passes = trained["settings"]["epochs"]

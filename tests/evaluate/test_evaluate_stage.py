@@ -137,7 +137,7 @@ def test_the_table_shows_every_configuration_with_its_interval(tmp_path: Path) -
     for rung in report.ladder.values():
         assert rung.title in text
     last = text[text.index("both classifiers") :]
-    assert "50.0 %" in last and "9–91 %" in last  # one of two
+    assert " 50.0 " in last and " 9–91 " in last  # one of two
     assert "held-out\n" not in last and "(n=2)" in text
 
 
