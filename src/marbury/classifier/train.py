@@ -123,17 +123,18 @@ def train_one(
     model = build(backbone, sides, categories, window, settings.max_tokens, version)
     freeze(model, settings.freeze_layers)
     rows = encode_all(examples, Encoder(tokenizer), categories, model.config.max_tokens, sides)
-    trainer = GuardTrainer(
-        model=model,
-        args=_arguments(settings, work, len(rows)),
-        train_dataset=Rows(rows),
-        data_collator=Collator(tokenizer.pad_token_id or 0, len(categories)),
-        optimizers=(_optimizer(model, settings), None),
-        callbacks=[ShowProgress(f"train {'+'.join(sides)}")],
-        settings=settings,
-        sides=sides,
-    )
-    trainer.train(resume_from_checkpoint=last_checkpoint(work))
+    with Bar(f"train {'+'.join(sides)}", _steps(settings, len(rows))) as bar:
+        trainer = GuardTrainer(
+            model=model,
+            args=_arguments(settings, work, len(rows)),
+            train_dataset=Rows(rows),
+            data_collator=Collator(tokenizer.pad_token_id or 0, len(categories)),
+            optimizers=(_optimizer(model, settings), None),
+            callbacks=[ShowProgress(bar)],
+            settings=settings,
+            sides=sides,
+        )
+        trainer.train(resume_from_checkpoint=last_checkpoint(work))
     saving = final.with_name("saving")
     model.save_pretrained(saving)
     tokenizer.save_pretrained(saving)
@@ -172,8 +173,12 @@ def last_checkpoint(work: Path) -> str | None:
     return str(newest) if newest else None
 
 
+def _steps(settings: TrainSettings, rows: int) -> int:
+    return math.ceil(math.ceil(rows / settings.batch_size) * settings.epochs)
+
+
 def _arguments(settings: TrainSettings, work: Path, rows: int) -> TrainingArguments:
-    steps = math.ceil(rows / settings.batch_size) * settings.epochs
+    steps = _steps(settings, rows)
     return TrainingArguments(
         output_dir=str(work),
         num_train_epochs=settings.epochs,
@@ -268,20 +273,14 @@ def _heads_loss(
 class ShowProgress(TrainerCallback):  # type: ignore[misc]
     """Shows steps and loss while the Trainer works."""
 
-    def __init__(self, what: str) -> None:
-        self.what = what
+    def __init__(self, bar: Bar) -> None:
+        self.bar = bar
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        """Open the bar where the training goes on."""
-        self.bar = Bar(self.what, state.max_steps)
-        self.bar.__enter__()
+        """A training that goes on begins where it was."""
         self.bar.advance(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """One step further."""
         losses = [log["loss"] for log in state.log_history if "loss" in log]
         self.bar.advance(1, f"loss {losses[-1]:.3f}" if losses else "")
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        """Close the bar."""
-        self.bar.__exit__(None, None, None)

@@ -29,11 +29,11 @@ from marbury.workspace import Counts, Workspace, write_atomic, write_json
 class EvaluateSettings:
     """How much is measured. The defaults take a minute or two on a laptop CPU with the bundled base model."""
 
-    max_attacks: int = 150
+    max_attacks: int = 240
     """Attacks at most: a third plain, a third with known transformations, a third with held-out ones."""
     attacks_per_family: int = 8
     """Attacks at most from one transformation family (of plain ones: from one category)."""
-    max_harmless: int = 60
+    max_harmless: int = 150
     """Harmless conversations at most, of each: the test split as written, the same transformed, held-out traffic."""
     max_replies: int = 60
     """Labelled replies to harmful requests at most, for the curve that only the reply can explain."""
