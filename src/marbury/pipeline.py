@@ -174,8 +174,8 @@ _MAKERS: dict[str, Callable[[Workspace, Any], Step]] = {
 }
 
 
-def load_guard(ws: Workspace) -> "tuple[TorchScorer, Calibration]":
-    """The classifiers of a run and their thresholds.
+def load_guard(ws: Workspace, threads: int | None = None) -> "tuple[TorchScorer, Calibration]":
+    """The classifiers of a run and their thresholds. `threads` as in `TorchScorer.load`.
 
     Raises:
         WorkspaceError: classifiers or thresholds are missing, or belong to another constitution.
@@ -184,7 +184,7 @@ def load_guard(ws: Workspace) -> "tuple[TorchScorer, Calibration]":
     from marbury.classifier.scorer import TorchScorer
 
     calibration = read_calibration(ws)
-    scorer = TorchScorer.load(ws.need(ws.classifier, "train"))
+    scorer = TorchScorer.load(ws.need(ws.classifier, "train"), threads)
     if calibration.constitution != scorer.constitution:
         raise WorkspaceError(
             f"{ws.root}: the thresholds are for constitution {calibration.constitution[:12]}, the classifiers for "
@@ -206,7 +206,7 @@ def serve(ws: Workspace, settings: "ServeSettings") -> None:
     ws.need(ws.thresholds, "calibrate")
 
     def judge() -> Judge:
-        scorer, calibration = load_guard(ws)
+        scorer, calibration = load_guard(ws, settings.threads)
         return Judge(
             scorer,
             calibration.thresholds,

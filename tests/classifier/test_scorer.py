@@ -345,3 +345,17 @@ def test_damaged_classifiers_do_not_open_the_guard(tmp_path: Path) -> None:
         damage()
         with pytest.raises(WorkspaceError, match=f"(?s){place}: damaged .*run `marbury train {tmp_path}`"):
             TorchScorer.load(folder)
+
+
+def test_loading_with_threads_sets_torchs_own(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with pytest.raises(WorkspaceError):
+            TorchScorer.load(tmp_path, threads=2)
+        assert torch.get_num_threads() == 2
+        with pytest.raises(WorkspaceError):
+            TorchScorer.load(tmp_path)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -184,13 +184,15 @@ class TorchScorer:
             model.eval()
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """The classifiers that `train` saved.
+    def load(cls, folder: Path, threads: int | None = None) -> Self:
+        """The classifiers that `train` saved. `threads`: how many this process gives to torch; None: its own choice.
 
         Raises:
             WorkspaceError: there are none, a side is missing, or a file is missing or damaged.
         """
         disable_progress_bar()
+        if threads is not None:
+            torch.set_num_threads(threads)
         parts: dict[Side, tuple[Classifier, Encoder]] = {}
         for place in sorted(path.parent for path in folder.glob("*/config.json")):
             try:

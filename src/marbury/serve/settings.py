@@ -19,6 +19,7 @@ class ServeSettings:
     input: Mode = "enforce"  # enforce: block requests; shadow: only record what would be blocked; off
     output: Mode = "enforce"  # the same for replies
     block_status: Literal[200, 400] = 200  # a blocked request gets an empty answer, or OpenAI's error
+    threads: int = 1  # of the classifier: a step is small, and more threads wait for each other on a busy machine
     timeout_s: float = 10.0  # longest wait for the classifier before the guard closes
     upstream_timeout_s: float = 600.0  # longest silence of the upstream
     max_body_bytes: int = 1_048_576  # longest request
@@ -28,7 +29,7 @@ class ServeSettings:
     def __post_init__(self) -> None:
         if not self.upstream.startswith(("http://", "https://")):
             raise ValueError(f"upstream {self.upstream!r} is not an http:// or https:// URL")
-        for name in ("timeout_s", "upstream_timeout_s", "max_body_bytes", "max_messages", "max_reply_bytes"):
+        for name in ("threads", "timeout_s", "upstream_timeout_s", "max_body_bytes", "max_messages", "max_reply_bytes"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be greater than 0")
         for name, known in (("input", ("enforce", "shadow", "off")), ("output", ("enforce", "shadow", "off"))):
