@@ -27,7 +27,7 @@ from marbury.workspace import Counts, Workspace, write_atomic, write_json
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """How much is measured. The defaults take a minute or two on a laptop CPU with the bundled base model."""
+    """How much is measured. The defaults take a few minutes on 2 CPU cores with the default base model."""
 
     max_attacks: int = 240
     """Attacks at most: a third plain, a third with known transformations, a third with held-out ones."""
