@@ -10,7 +10,7 @@ import marbury
 
 SOURCE = Path(marbury.__file__).parent
 FLOORS = {
-    1: {"records", "scoring", "settings", "workspace", "metrics", "ciphers", "progress", "errors"},
+    1: {"records", "scoring", "settings", "workspace", "metrics", "ciphers", "progress", "errors", "views"},
     2: {"constitution", "chat", "grading"},
     3: {"synth", "augment", "dataset", "split"},
     4: {"classifier", "calibrate"},
