@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from marbury.classifier.scorer import TorchScorer
+from marbury.classifier.viewed import ViewedScorer
 from marbury.dataset import load
 from marbury.errors import DataError, WorkspaceError
 from marbury.metrics import auroc, roc, upper_bound
@@ -71,13 +72,14 @@ def run(ws: Workspace, settings: CalibrateSettings) -> Counts:
     Raises:
         WorkspaceError: there are no classifiers. DataError: the traffic is malformed or too little.
     """
-    scorer = TorchScorer.load(ws.need(ws.classifier, "train"))
+    classifiers = TorchScorer.load(ws.need(ws.classifier, "train"))
+    scorer = ViewedScorer(classifiers)
     traffic = read_traffic(traffic_files(settings))
     harmless = score_traffic(scorer, traffic)
     limits = {}
     for name, scores in harmless.items():
         limits[name] = choose(scores, settings.false_positive_rate, settings.confidence, name)
-    result = Calibration(scorer.constitution, settings.false_positive_rate, settings.confidence, limits)
+    result = Calibration(classifiers.constitution, settings.false_positive_rate, settings.confidence, limits)
     write_json(ws.curves, curves(scorer, ws, harmless))
     write_json(ws.thresholds, msgspec.to_builtins(result))
     return {"conversations": len(traffic), **{name: round(limit.threshold, 3) for name, limit in limits.items()}}

@@ -22,11 +22,10 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
-from marbury.calibrate import read_calibration
-from marbury.classifier.scorer import TorchScorer
 from marbury.dataset import load
 from marbury.errors import DataError, GuardError
 from marbury.guard import Judge, Mode
+from marbury.pipeline import load_guard
 from marbury.records import Example
 from marbury.scoring import Score, Scorer, Thresholds
 from marbury.serve import ServeSettings, create_app
@@ -45,8 +44,8 @@ def play(ws: Workspace, out: Console) -> None:
     """
     rows = load(ws.need(ws.test, "dataset"))
     good, bad = pick(rows, "treatment-and-safety", harmful=False), pick(rows, "preparation", harmful=True)
-    scorer = TorchScorer.load(ws.need(ws.classifier, "train"))
-    thresholds = read_calibration(ws).thresholds
+    scorer, calibration = load_guard(ws)
+    thresholds = calibration.thresholds
     upstream = ToyUpstream([good, bad])
     with serving(upstream.app) as behind:
         acts: tuple[tuple[str, Example, Mode], ...] = (

@@ -15,7 +15,7 @@ from marbury.workspace import Counts, Stage, Workspace, hash_path
 
 if TYPE_CHECKING:
     from marbury.calibrate import Calibration
-    from marbury.classifier.scorer import TorchScorer
+    from marbury.classifier.viewed import ViewedScorer
     from marbury.serve import ServeSettings
 
 STAGES = ("synth", "augment", "dataset", "train", "calibrate", "evaluate")
@@ -174,14 +174,15 @@ _MAKERS: dict[str, Callable[[Workspace, Any], Step]] = {
 }
 
 
-def load_guard(ws: Workspace, threads: int | None = None) -> "tuple[TorchScorer, Calibration]":
-    """The classifiers of a run and their thresholds. `threads` as in `TorchScorer.load`.
+def load_guard(ws: Workspace, threads: int | None = None) -> "tuple[ViewedScorer, Calibration]":
+    """The classifiers of a run, behind views, and their thresholds. `threads` as in `TorchScorer.load`.
 
     Raises:
         WorkspaceError: classifiers or thresholds are missing, or belong to another constitution.
     """
     from marbury.calibrate import read_calibration
     from marbury.classifier.scorer import TorchScorer
+    from marbury.classifier.viewed import ViewedScorer
 
     calibration = read_calibration(ws)
     scorer = TorchScorer.load(ws.need(ws.classifier, "train"), threads)
@@ -190,7 +191,7 @@ def load_guard(ws: Workspace, threads: int | None = None) -> "tuple[TorchScorer,
             f"{ws.root}: the thresholds are for constitution {calibration.constitution[:12]}, the classifiers for "
             f"{scorer.constitution[:12]}: run `marbury calibrate {ws.root}`"
         )
-    return scorer, calibration
+    return ViewedScorer(scorer), calibration
 
 
 def serve(ws: Workspace, settings: "ServeSettings") -> None:
@@ -213,7 +214,7 @@ def serve(ws: Workspace, settings: "ServeSettings") -> None:
             input_mode=settings.input,
             output_mode=settings.output,
             timeout_s=settings.timeout_s,
-            version=scorer.constitution,
+            version=calibration.constitution,
         )
 
     run(create_app(judge, settings), settings)
