@@ -3,7 +3,8 @@
     python benchmarks/orvane.py runs/demo
 
 Every row of dataset/test.jsonl is scored (none of its pairs is in training), and the harmless traffic that is kept
-for reporting. The classifiers are alone here, without views. The limit of each true-positive rate is taken from the harmless rows named in the column.
+for reporting. The classifiers are alone here, without views. The limit of each true-positive
+rate is taken from the harmless rows named in the column.
 """
 
 import sys
