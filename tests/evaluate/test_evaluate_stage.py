@@ -92,13 +92,13 @@ def test_too_few_harmless_rows_are_admitted(tmp_path: Path) -> None:
     assert notes({}, []) == []
 
 
-def test_the_default_sample_takes_a_third_of_each_kind() -> None:
+def test_the_sample_takes_a_third_of_each_kind() -> None:
     rows = [
         example(f"{chain}{n}", f"quillstone {chain} {n}", chain=chain, pair=str(n))
         for chain in ((), ("cipher:hex",), ("noise:typos",), ("cipher:base32",))
         for n in range(50)
     ]
-    work = gather(rows, EvaluateSettings(max_attacks=180, attacks_per_family=20))
+    work = gather(rows, EvaluateSettings(max_attacks=180, attacks_per_family=20, max_harmless=60))
     kinds = [attack.kind for attack in work.attacks]
     assert [kinds.count(kind) for kind in ("plain", "known", "held-out")] == [20, 40, 20]
     assert len(work.harmless) == 60  # of the bundled traffic
