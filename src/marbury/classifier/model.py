@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
+import marbury.classifier.backbone  # noqa: F401  (registers marbury-base)
 from marbury.scoring import Side
 
 
@@ -80,7 +81,7 @@ class Classifier(PreTrainedModel):  # type: ignore[misc]
 
     def next_token_logits(self, hidden_BTD: Tensor) -> Tensor:
         """Logits over the vocabulary, through the base's own language-model head."""
-        if self.config.base.get("model_type") == "bert":
+        if self.config.base.get("model_type") in {"bert", "marbury-base"}:
             logits_BTV: Tensor = self.backbone.cls(hidden_BTD)
         else:
             logits_BTV = self.backbone.get_output_embeddings()(hidden_BTD)
