@@ -21,7 +21,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from marbury.classifier.scorer import TorchScorer
+from marbury.classifier.scorer import StreamScorer
 from marbury.dataset import load
 from marbury.records import Example, Message
 from marbury.workspace import Workspace
@@ -73,7 +73,7 @@ def main() -> None:
     torch.set_num_threads(1)
     ws = Workspace(Path(sys.argv[1]))
     rows = load(ws.need(ws.test, "dataset"))
-    scorer = TorchScorer.load(ws.need(ws.classifier, "train"))
+    scorer = StreamScorer.load(ws.need(ws.classifier, "train"))
     model, encoder = scorer.part("output")
     ids = encoder.text(" ".join(words_of(rows, 600)))
     request = [Message("user", "Tell me about the museum of the Lamplight War.")]

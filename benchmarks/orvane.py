@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from marbury.calibrate import BUNDLED, read_traffic, split_reply
-from marbury.classifier.scorer import TorchScorer
+from marbury.classifier.scorer import StreamScorer
 from marbury.dataset import load
 from marbury.metrics import auroc, tpr_at
 from marbury.progress import track
@@ -39,7 +39,7 @@ Scores = dict[str, dict[Side, list[float]]]  # by row id or traffic id
 
 def marbury_scores(ws: Workspace, rows: Sequence[tuple[str, Sequence[Message], str | None]]) -> Scores:
     """The guard's highest logit on each side."""
-    scorer = TorchScorer.load(ws.need(ws.classifier, "train"))
+    scorer = StreamScorer.load(ws.need(ws.classifier, "train"))
     found: Scores = {}
     for name, request, reply in track(rows, "score"):
         asked, answered = whole(scorer, request, reply)

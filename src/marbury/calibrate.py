@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from marbury.classifier.scorer import TorchScorer
+from marbury.classifier.scorer import StreamScorer
 from marbury.classifier.viewed import ViewedScorer
 from marbury.dataset import load
 from marbury.errors import DataError, WorkspaceError
@@ -72,7 +72,7 @@ def run(ws: Workspace, settings: CalibrateSettings) -> Counts:
     Raises:
         WorkspaceError: there are no classifiers. DataError: the traffic is malformed or too little.
     """
-    classifiers = TorchScorer.load(ws.need(ws.classifier, "train"))
+    classifiers = StreamScorer.load(ws.need(ws.classifier, "train"))
     scorer = ViewedScorer(classifiers)
     traffic = read_traffic(traffic_files(settings))
     harmless = score_traffic(scorer, traffic)

@@ -175,17 +175,17 @@ _MAKERS: dict[str, Callable[[Workspace, Any], Step]] = {
 
 
 def load_guard(ws: Workspace, threads: int | None = None) -> "tuple[ViewedScorer, Calibration]":
-    """The classifiers of a run, behind views, and their thresholds. `threads` as in `TorchScorer.load`.
+    """The classifiers of a run, behind views, and their thresholds. `threads` as in `StreamScorer.load`.
 
     Raises:
         WorkspaceError: classifiers or thresholds are missing, or belong to another constitution.
     """
     from marbury.calibrate import read_calibration
-    from marbury.classifier.scorer import TorchScorer
+    from marbury.classifier.scorer import StreamScorer
     from marbury.classifier.viewed import ViewedScorer
 
     calibration = read_calibration(ws)
-    scorer = TorchScorer.load(ws.need(ws.classifier, "train"), threads)
+    scorer = StreamScorer.load(ws.need(ws.classifier, "train"), threads)
     if calibration.constitution != scorer.constitution:
         raise WorkspaceError(
             f"{ws.root}: the thresholds are for constitution {calibration.constitution[:12]}, the classifiers for "

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tiny_classifiers import BASES, CATEGORIES, TOKENIZERS, classifier, encoder
 
 from marbury.classifier.encoding import MAX_PIECE, MAX_SPACE
-from marbury.classifier.scorer import Context, TorchReading, TorchScorer
+from marbury.classifier.scorer import Context, StreamScorer, TorchReading
 from marbury.errors import WorkspaceError
 from marbury.records import Message
 from marbury.scoring import Score, Side, whole
@@ -23,15 +23,15 @@ CLOSE = 1e-4  # logits; sums of other sizes are rounded otherwise
 ASKED = (Message("user", "how does the lamp sing?"),)
 
 
-def shared(kind: str = "bert", *, max_tokens: int = LIMIT, window: int = 4) -> TorchScorer:
+def shared(kind: str = "bert", *, max_tokens: int = LIMIT, window: int = 4) -> StreamScorer:
     part = (classifier(kind, window=window, max_tokens=max_tokens), encoder(kind))
-    return TorchScorer({"input": part, "output": part})
+    return StreamScorer({"input": part, "output": part})
 
 
-def separate(kind: str = "bert", *, max_tokens: int = LIMIT) -> TorchScorer:
+def separate(kind: str = "bert", *, max_tokens: int = LIMIT) -> StreamScorer:
     reads = classifier(kind, ("input",), max_tokens=max_tokens, seed=2)
     watches = classifier(kind, ("output",), max_tokens=max_tokens, seed=3)
-    return TorchScorer({"input": (reads, encoder(kind)), "output": (watches, encoder(kind))})
+    return StreamScorer({"input": (reads, encoder(kind)), "output": (watches, encoder(kind))})
 
 
 SCORERS = {"shared": shared(), "separate": separate(), "llama": shared("llama"), "roomy": shared(max_tokens=128)}
@@ -39,7 +39,7 @@ each = pytest.mark.parametrize("name", SCORERS)
 
 
 @contextmanager
-def counted(scorer: TorchScorer, side: Side = "output") -> Iterator[list[int]]:
+def counted(scorer: StreamScorer, side: Side = "output") -> Iterator[list[int]]:
     """The number of tokens in each call of a side's model."""
     calls: list[int] = []
     model = scorer.part(side)[0]
@@ -107,7 +107,7 @@ def test_the_scores_cover_the_text_from_its_beginning_to_its_end(name: str, text
     assert ends[-1] == len(text)
 
 
-def slow_scores(scorer: TorchScorer, reply: str) -> list[float]:
+def slow_scores(scorer: StreamScorer, reply: str) -> list[float]:
     """The harm logits of a reply in one pass without a cache, each the mean of the last of the window."""
     model, read = scorer.part("output")
     request, _ = read.request(ASKED)
@@ -209,7 +209,7 @@ def test_two_replies_to_one_request_do_not_know_of_each_other(name: str) -> None
     assert_alike(stream(reading, [texts_[1]]), alone[1])  # the request itself has not moved
 
 
-def input_logits(scorer: TorchScorer, ids: list[int]) -> list[list[float]]:
+def input_logits(scorer: StreamScorer, ids: list[int]) -> list[list[float]]:
     """All logits of the input head over a sequence, in one pass."""
     model, _ = scorer.part("input")
     with torch.inference_mode():
@@ -299,7 +299,7 @@ def test_saved_classifiers_score_as_before(kind: str, layout: str, tmp_path: Pat
     for place, side in places.items():
         scorer.part(side)[0].save_pretrained(tmp_path / "classifier" / place)
         TOKENIZERS[kind]().save_pretrained(tmp_path / "classifier" / place)
-    loaded = TorchScorer.load(tmp_path / "classifier")
+    loaded = StreamScorer.load(tmp_path / "classifier")
     assert loaded.categories == scorer.categories == CATEGORIES
     assert loaded.constitution == "v1"
     assert whole(loaded, ASKED, "the lamp keeps singing") == whole(scorer, ASKED, "the lamp keeps singing")
@@ -308,11 +308,11 @@ def test_saved_classifiers_score_as_before(kind: str, layout: str, tmp_path: Pat
 def test_a_missing_side_names_the_verb(tmp_path: Path) -> None:
     folder = tmp_path / "classifier"
     with pytest.raises(WorkspaceError, match=f"no classifier for both sides: run `marbury train {tmp_path}`"):
-        TorchScorer.load(folder)
+        StreamScorer.load(folder)
     classifier("bert", ("input",)).save_pretrained(folder / "input")
     TOKENIZERS["bert"]().save_pretrained(folder / "input")
     with pytest.raises(WorkspaceError, match="no classifier for both sides"):
-        TorchScorer.load(folder)
+        StreamScorer.load(folder)
 
 
 def test_damaged_classifiers_do_not_open_the_guard(tmp_path: Path) -> None:
@@ -341,10 +341,10 @@ def test_damaged_classifiers_do_not_open_the_guard(tmp_path: Path) -> None:
     ]
     for damage in damages:
         save()
-        TorchScorer.load(folder)
+        StreamScorer.load(folder)
         damage()
         with pytest.raises(WorkspaceError, match=f"(?s){place}: damaged .*run `marbury train {tmp_path}`"):
-            TorchScorer.load(folder)
+            StreamScorer.load(folder)
 
 
 def test_loading_with_threads_sets_torchs_own(tmp_path: Path) -> None:
@@ -352,10 +352,10 @@ def test_loading_with_threads_sets_torchs_own(tmp_path: Path) -> None:
     try:
         torch.set_num_threads(1)
         with pytest.raises(WorkspaceError):
-            TorchScorer.load(tmp_path, threads=2)
+            StreamScorer.load(tmp_path, threads=2)
         assert torch.get_num_threads() == 2
         with pytest.raises(WorkspaceError):
-            TorchScorer.load(tmp_path)
+            StreamScorer.load(tmp_path)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -17,7 +17,7 @@ from marbury.classifier.encoding import Encoder
 from marbury.classifier.losses import LOSSES, prefix
 from marbury.classifier.model import Classifier
 from marbury.classifier.model import build as build_classifier
-from marbury.classifier.scorer import TorchScorer
+from marbury.classifier.scorer import StreamScorer
 from marbury.classifier.train import LAYOUTS, TrainSettings, last_checkpoint, train_one
 from marbury.constitution import templates
 from marbury.errors import DataError, SettingsError, WorkspaceError
@@ -312,7 +312,7 @@ def test_the_door_trains_what_the_scorer_loads(settings: TrainSettings, tmp_path
     assert {path.name for path in ws.classifier.iterdir()} == {*LAYOUTS[layout], "training.json"}
     assert json.loads((ws.classifier / "training.json").read_bytes()) == asdict(settings)
     assert not ws.checkpoints.exists()
-    scorer = TorchScorer.load(ws.classifier)
+    scorer = StreamScorer.load(ws.classifier)
     policy = constitution.read(ws.constitution)
     assert scorer.constitution == policy.version
     assert scorer.categories == policy.restricted_slugs

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tiny_classifiers import classifier, encoder
 
 from marbury.ciphers import CIPHERS
-from marbury.classifier.scorer import TorchScorer
+from marbury.classifier.scorer import StreamScorer
 from marbury.classifier.viewed import ViewedScorer, decoded
 from marbury.guard.scripted import ScriptedScorer
 from marbury.guard.watch import Watch
@@ -183,7 +183,7 @@ def test_close_closes_all_and_may_come_twice() -> None:
 @pytest.mark.parametrize("kind", ["bert", "llama"])
 def test_it_goes_around_the_scorer_on_torch(kind: str) -> None:
     side = classifier(kind, window=4), encoder(kind)
-    plain = TorchScorer({"input": side, "output": side})
+    plain = StreamScorer({"input": side, "output": side})
     viewed = ViewedScorer(plain)
     text = f"{PLAIN} {CIPHERS['base64'].encode(SECRET)} {PLAIN}"
     assert whole(viewed, ask(PLAIN), PLAIN) == whole(plain, ask(PLAIN), PLAIN)

@@ -135,7 +135,7 @@ class TorchReply:
 class TorchReading:
     """A request that has been read."""
 
-    def __init__(self, scorer: "TorchScorer", messages: Sequence[Message]) -> None:
+    def __init__(self, scorer: "StreamScorer", messages: Sequence[Message]) -> None:
         self._scorer, self._messages = scorer, messages
         self._contexts: dict[int, Context] = {}
         self.score = self._input_score()
@@ -175,7 +175,7 @@ class TorchReading:
         self._contexts.clear()
 
 
-class TorchScorer:
+class StreamScorer:
     """The classifiers of a run folder, ready to read. Not for two threads at once."""
 
     def __init__(self, parts: dict[Side, tuple[Classifier, Encoder]]) -> None:
