@@ -140,7 +140,7 @@ def unreadable_tables(texts: Sequence[str], folder: Path | None) -> Iterator[Tab
         table.add_row(name, *marks(found))
     yield table
     table = Table("code", "views know it", title=f"unreadable ({len(texts)} requests)")
-    for column in ("share of pieces, %", "after views, %", f"texts > {MARKED:.0%}, %"):
+    for column in ("share, %", "after views, %", f"texts > {MARKED:.0%}, %"):
         table.add_column(column, justify="right")
     for name, known, written in coded(texts):
         left = [unreadable(text) for text in written]

@@ -76,7 +76,9 @@ def test_without_examples_the_message_says_what_to_run(tmp_path: Path) -> None:
         run(Workspace(tmp_path), AugmentSettings())
 
 
-@pytest.mark.parametrize("table", [{"variants": -1}, {"max_steps": 4}, {"max_characters": 10}, {"variant": 1}])
+@pytest.mark.parametrize(
+    "table", [{"variants": -1}, {"max_steps": 4}, {"max_characters": 10}, {"heldout_characters": 10}, {"variant": 1}]
+)
 def test_settings_are_checked(table: dict[str, int]) -> None:
     with pytest.raises(SettingsError):
         build(AugmentSettings, table, "augment")

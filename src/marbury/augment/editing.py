@@ -56,6 +56,19 @@ class Pool:
         found = _sample(random, self.passages, count, pair)
         return "\n\n".join(passage.text for passage in found) if len(found) == count else None
 
+    def pick_text(self, random: Random, size: tuple[int, int], pair: str) -> str | None:
+        """Paragraphs of other pairs, at least and at most so many characters together, or None without enough."""
+        least, most = random.randint(*size), size[1]
+        chosen: list[str] = []
+        length = 0
+        for passage in random.sample(self.passages, min(len(self.passages), 20 + most // 40)):
+            if passage.pair != pair and length + len(passage.text) <= most:
+                chosen.append(passage.text)
+                length += len(passage.text) + 2
+            if length >= least:
+                return "\n\n".join(chosen)
+        return "\n\n".join(chosen) if length >= size[0] else None
+
 
 Apply = Callable[[Example, Random, Pool], Example | None]
 
@@ -111,10 +124,35 @@ def question(example: Example) -> str:
     return example.request[-1].content
 
 
-def with_request(example: Example, turns: Iterable[Message]) -> Example:
-    """The row with another request before its reply."""
+def asks(example: Example) -> tuple[bool | None, ...]:
+    """Of each user turn of the request whether it asks for harm, as far as the row says it."""
+    if example.turns:
+        return example.turns
+    return _asks(example, sum(message.role == "user" for message in example.request))
+
+
+def _asks(example: Example, count: int) -> tuple[bool | None, ...]:
+    """The same for a request of some user turns of which the last says what the label says."""
+    return (None,) * (count - 1) + (True,) if example.request_harmful else (False,) * count
+
+
+def with_request(example: Example, request: Iterable[Message], turns: tuple[bool | None, ...] | None = None) -> Example:
+    """The row with another request before its reply. `turns` may be left out where no turn but the last asks."""
+    messages = tuple(request)
+    count = sum(message.role == "user" for message in messages)
+    if turns is None:
+        same = count == sum(message.role == "user" for message in example.request)
+        turns = example.turns if same or count < 2 else _asks(example, count)
     reply = example.messages[len(example.request) :]
-    return msgspec.structs.replace(example, messages=(*turns, *reply))
+    return msgspec.structs.replace(example, messages=(*messages, *reply), turns=turns)
+
+
+def after_system(example: Example, exchanges: Iterable[tuple[Message, Message]]) -> Example:
+    """The row with innocent exchanges right at its beginning, after the system message if there is one."""
+    head = 1 if has_system(example) else 0
+    before = [turn for pair in exchanges for turn in pair]
+    turns = (False,) * (len(before) // 2) + asks(example)
+    return with_request(example, (*example.request[:head], *before, *example.request[head:]), turns)
 
 
 def with_question(example: Example, text: str) -> Example:

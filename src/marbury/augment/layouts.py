@@ -9,6 +9,7 @@ from marbury.augment.editing import (
     Exchange,
     Pool,
     Transformation,
+    after_system,
     fill,
     has_system,
     question,
@@ -38,21 +39,14 @@ def _format(layouts: tuple[str, ...]) -> Apply:
     return apply
 
 
-def _after_system(example: Example, turns: Iterable[Message]) -> Example:
-    """The row with more turns right at its beginning, after the system message if there is one."""
-    head = 1 if has_system(example) else 0
-    return with_request(example, (*example.request[:head], *turns, *example.request[head:]))
-
-
-def _turns_of(exchanges: Iterable[Exchange]) -> list[Message]:
-    pairs = ((Message("user", given.question), Message("assistant", given.answer)) for given in exchanges)
-    return [turn for pair in pairs for turn in pair]
+def _turns_of(exchanges: Iterable[Exchange]) -> list[tuple[Message, Message]]:
+    return [(Message("user", given.question), Message("assistant", given.answer)) for given in exchanges]
 
 
 def _many_shot(count: int) -> Apply:
     def apply(example: Example, random: Random, pool: Pool) -> Example | None:
         shots = pool.pick_shots(random, count, example.pair)
-        return None if shots is None else _after_system(example, _turns_of(shots))
+        return None if shots is None else after_system(example, _turns_of(shots))
 
     return apply
 
@@ -71,7 +65,7 @@ def _shots_in_text(count: int) -> Apply:
 
 def _spliced(example: Example, random: Random, pool: Pool) -> Example | None:
     exchanges = pool.pick_exchanges(random, 1, example.pair)
-    return None if exchanges is None else _after_system(example, _turns_of(exchanges))
+    return None if exchanges is None else after_system(example, _turns_of(exchanges))
 
 
 def _pasted(example: Example, random: Random, pool: Pool) -> Example | None:

@@ -34,6 +34,8 @@ class AugmentSettings:
     """Most transformations in one chain, 1 to 3."""
     max_characters: int = 4000
     """Longest variant, all turns together."""
+    heldout_characters: int = 8000
+    """Longest variant by held-out transformations, some of which hide a request or a reply in length."""
     seed: int = 0
     """Seed of the chains and of the split; `dataset` must use the same."""
 
@@ -43,8 +45,9 @@ class AugmentSettings:
                 raise ValueError(f"{name} must not be negative")
         if not 1 <= self.max_steps <= 3:
             raise ValueError("max_steps must be 1, 2 or 3")
-        if self.max_characters < 200:
-            raise ValueError("max_characters must be at least 200")
+        for name in ("max_characters", "heldout_characters"):
+            if getattr(self, name) < 200:
+                raise ValueError(f"{name} must be at least 200")
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def variants_of(example: Example, decks: Decks, settings: AugmentSettings) -> It
             decks.pools[split],
             seed=settings.seed,
             max_steps=settings.max_steps,
-            max_characters=settings.max_characters,
+            max_characters=settings.heldout_characters if deck is decks.held_out else settings.max_characters,
         )
 
 

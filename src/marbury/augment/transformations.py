@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Mapping
 
 from marbury.augment import templates
+from marbury.augment.agreements import agreements
 from marbury.augment.editing import Transformation
 from marbury.augment.encodings import encodings
 from marbury.augment.layouts import layouts
+from marbury.augment.lengths import lengths
 from marbury.augment.templates import Template
 from marbury.split import is_held_out
 
@@ -18,10 +20,14 @@ PLACES = {
     "cipher-part": 1,
     "reply-cipher": 1,
     "cipher-both": 1,
+    "agreed": 1,
     "template": 2,
     "wrapper": 2,
     "attack": 2,
+    "invite": 2,
+    "lesson": 2,
     "pad": 3,
+    "long": 3,
     "turns": 4,
     "system": 5,
     "many-shot": 6,
@@ -36,10 +42,14 @@ WEIGHTS = {
     "cipher-part": 1,
     "reply-cipher": 1,
     "cipher-both": 1,
+    "agreed": 3,
     "template": 5,
     "wrapper": 4,
     "attack": 5,
-    "pad": 3,
+    "invite": 1,
+    "lesson": 3,
+    "pad": 2,
+    "long": 3,
     "turns": 2,
     "system": 2,
     "many-shot": 2,
@@ -51,7 +61,9 @@ def all_steps(attacks: Iterable[Template] = ()) -> dict[str, Transformation]:
     """Every transformation by its name; `attacks` are templates that red-teaming found."""
     found = [
         *encodings(),
+        *agreements(),
         *layouts(),
+        *lengths(),
         *templates.as_transformations("template", templates.bundled("template")),
         *templates.as_transformations("wrapper", templates.bundled("wrapper")),
         *templates.as_transformations("attack", attacks),
