@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
@@ -41,14 +41,24 @@ def check_names(given: Mapping[str, Any], known: list[str], where: str) -> None:
             raise SettingsError(f"{where}: unknown setting {name!r}; {hint}")
 
 
+def _check_tables(kind: Any, table: Mapping[str, Any], where: str) -> None:
+    """Refuse unknown names in a table and in the tables of its fields."""
+    check_names(table, [field.name for field in fields(kind)], where)
+    for name, hint in get_type_hints(kind).items():
+        inner = next((part for part in get_args(hint) if is_dataclass(part)), None)
+        for number, part in enumerate(table.get(name, ()) if inner else (), 1):
+            if isinstance(part, Mapping):
+                _check_tables(inner, part, f"{where} {name} {number}")
+
+
 def build(kind: type[Settings], table: Mapping[str, Any], where: str) -> Settings:
-    """A settings dataclass from a table.
+    """A settings dataclass from a table; a field may hold a tuple of dataclasses, each a table of its own.
 
     Raises:
         SettingsError: a key is unknown (names the nearest one), or a value has the wrong type or range.
     """
     assert is_dataclass(kind)
-    check_names(table, [field.name for field in fields(kind)], where)
+    _check_tables(kind, table, where)
     try:
         return msgspec.convert(dict(table), kind)
     except (msgspec.ValidationError, ValueError) as error:

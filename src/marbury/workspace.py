@@ -84,6 +84,7 @@ class Workspace:
         self.valid = root / "dataset" / "valid.jsonl"
         self.test = root / "dataset" / "test.jsonl"
         self.card = root / "dataset" / "README.md"
+        self.set_aside = root / "dataset" / "dropped.jsonl"  # imported rows that could not be used
         self.classifier = root / "classifier"
         self.checkpoints = root / "checkpoints"
         self.thresholds = root / "calibrate" / "thresholds.json"
