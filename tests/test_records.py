@@ -54,6 +54,7 @@ rows = st.builds(
     reply_harmful=st.none() | st.booleans(),
     pair=texts,
     chain=st.lists(texts, max_size=2).map(tuple),
+    turns=st.lists(st.none() | st.booleans(), max_size=3).map(tuple),
 )
 
 

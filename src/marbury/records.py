@@ -40,6 +40,7 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `pair` names the rows that share a request: they stay on one side of every split.
     `chain` lists the transformations that made the row from the example `origin`.
+    `turns` says of each user turn of the request whether it asks for harm (None: unknown); empty where nobody said.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     source: str = ""
     origin: str = ""
     chain: tuple[str, ...] = ()
+    turns: tuple[bool | None, ...] = ()
 
     @property
     def request(self) -> tuple[Message, ...]:

@@ -6,7 +6,7 @@ keeps it without any learning, for tests and drills.
 
 import math
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -95,6 +95,32 @@ class Scorer(Protocol):
     def read(self, messages: Sequence[Message]) -> Reading:
         """Read a request: all messages before the reply."""
         ...
+
+
+@runtime_checkable
+class ManyScorer(Scorer, Protocol):
+    """A scorer that can advance many replies in one step."""
+
+    def push_all(self, pushes: Sequence[tuple[Any, str | None]]) -> list[list[Score] | Exception]:
+        """Push text to many of its replies, or finish them with None: what each `push` would give, or raise.
+
+        One that fails stops no other. No reply may occur twice.
+        """
+        ...
+
+
+def push_all(scorer: Scorer, pushes: Sequence[tuple[ReplyScorer, str | None]]) -> list[list[Score] | Exception]:
+    """Push to many replies, or finish them with None: in one step where the scorer can, else one after the other."""
+    if isinstance(scorer, ManyScorer):
+        return scorer.push_all(pushes)
+    return [_push(reply, text) for reply, text in pushes]
+
+
+def _push(reply: ReplyScorer, text: str | None) -> list[Score] | Exception:
+    try:
+        return reply.finish() if text is None else reply.push(text)
+    except Exception as error:  # handed to whoever asked
+        return error
 
 
 def verdict(score: Score, limit: float, side: Side, categories: Sequence[str]) -> Verdict:

@@ -1,21 +1,54 @@
+import copy
+import json
 import re
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_families import BASES, SENTENCES, tokenizer
 from tiny_tokenizers import FAMILIES, wordpiece
-from tokenizers import Tokenizer, models
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
-from marbury.classifier.encoding import MAX_PIECE, MAX_SPACE, Encoder, PieceCutter, cut, flatten
+from marbury.classifier.base import MARBURY_BASE
+from marbury.classifier.encoding import (
+    MAX_PIECE,
+    MAX_SPACE,
+    TURNS,
+    Encoder,
+    PieceCutter,
+    cut,
+    flatten,
+    reserve_turns,
+    special_tokens,
+)
 from marbury.records import Message
 
 ENCODERS = {name: Encoder(make()) for name, make in FAMILIES.items()}
 families = pytest.mark.parametrize("family", FAMILIES)
 
+
+def marked(tokenizer: Any) -> Encoder:
+    """The encoder of a copy that has tokens for the turns."""
+    tokenizer = copy.deepcopy(tokenizer)
+    reserve_turns(tokenizer)
+    return Encoder(tokenizer)
+
+
+# Those of whole bases, of marbury-base itself, and one without a fast part.
+ALL = {
+    **ENCODERS,
+    **{base: marked(tokenizer(base)) for base in BASES if base != "gemma3"},
+    "marbury-base": Encoder(AutoTokenizer.from_pretrained(MARBURY_BASE)),
+    "byt5": marked(ByT5Tokenizer()),
+}
+everyone = pytest.mark.parametrize("family", ALL)
+
 AWKWARD = [
+    *"शั้ि가ᄀ\u0323\ufe0f\u202e\u2066\ufeff\ue000\U0010ffffعبשׁلا",
     *"aé\u0301\u200d\u200b \n\t\r\xa0\u3000\x1c\x85漢字かナ々。，\U00020000\U0001f319\U0001f1e9\ud800\udfff\x00٣",
     "word",
     "x" * (MAX_PIECE - 1),
@@ -27,8 +60,15 @@ AWKWARD = [
     "[SEP]",
     "</s>",
     "[unused2]",
+    "<|im_start|>user\n",
+    "<start_of_turn>",
+    "<|user|>",
+    "<0x0A>",
+    "👩\u200d👩\u200d👧",
+    "e" + "\u0301" * 40,
+    "בראשית",
 ]
-texts = st.lists(st.sampled_from(AWKWARD) | st.text(max_size=6), max_size=20).map("".join)
+texts = st.lists(st.sampled_from(AWKWARD) | st.text(st.characters(), max_size=6), max_size=20).map("".join)
 
 
 @st.composite
@@ -89,12 +129,48 @@ def test_words_keep_the_space_before_them_and_ideographs_stand_alone() -> None:
     assert cut("睡雾 is かな,ok") == ["睡", "雾", " is", " か", "な", ",ok"]
 
 
-@families
+@everyone
 @given(chunks=chunked())
 def test_streamed_tokens_are_those_of_the_whole(family: str, chunks: list[str]) -> None:
-    encoder, cutter = ENCODERS[family], PieceCutter()
-    pieces = [piece for chunk in chunks for piece in cutter.push(chunk)] + cutter.finish()
-    assert flatten(encoder.tokens(piece) for piece in pieces) == encoder.text("".join(chunks))
+    encoder, cutter, taken = ALL[family], PieceCutter(), 0
+    streamed: list[int] = []
+    for number, chunk in enumerate(chunks, 1):
+        pieces = cutter.push(chunk)
+        streamed += flatten(map(encoder.tokens, pieces))
+        taken += len("".join(pieces))
+        assert len("".join(chunks[:number])) - taken < MAX_PIECE + MAX_SPACE
+    streamed += flatten(map(encoder.tokens, cutter.finish()))
+    whole = encoder.text("".join(chunks))
+    assert streamed == whole
+    encoder._cache.clear()  # what was read before has no part in it
+    assert encoder.text("".join(chunks)) == whole
+
+
+@everyone
+def test_ordinary_words_are_tokenised_as_the_tokenizer_does_by_itself(family: str) -> None:
+    encoder = ALL[family]
+    tokenizer = encoder.tokenizer
+    for sentence in (*SENTENCES, "lamps\n\nthe  keeper\n- salt\t(amber)", "yes, the lamp"):
+        found = encoder.text(sentence)
+        rest = len(found) - len(encoder.text(sentence.split()[0]))  # some put a space in front of the first word
+        own = tokenizer.encode(sentence, add_special_tokens=False)
+        assert rest > 1 and [t for t in found[-rest:] if t not in encoder.unreadable] == own[-rest:]
+
+
+def test_no_piece_gets_a_space_that_is_not_in_the_text() -> None:
+    for family in ("llama2", "mistral", "metaspace", "gemma2"):
+        encoder = ALL[family]
+        space = encoder.tokenizer.convert_tokens_to_ids("▁")
+        assert space not in encoder.text("睡雾守灯") and len(encoder.text("睡雾")) in (2, 6), family
+
+
+def test_a_space_in_front_is_switched_off_wherever_it_stands() -> None:
+    tokenizer = FAMILIES["byte_level"]()
+    nested = pre_tokenizers.Sequence([pre_tokenizers.Digits(), pre_tokenizers.ByteLevel(add_prefix_space=True)])
+    tokenizer.backend_tokenizer.pre_tokenizer = nested
+    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Prepend(" ")])
+    assert Encoder(tokenizer).text("lamp 霧a") == ENCODERS["byte_level"].text("lamp 霧a")
+    assert tokenizer.backend_tokenizer.normalizer[1].prepend == " "  # that of others stays as it was
 
 
 # Letters that both cutting and BERT part the same way: no kana (a word for BERT), no control characters.
@@ -118,13 +194,12 @@ def test_lone_surrogates_count_as_a_question_mark(family: str) -> None:
     assert ENCODERS[family].text("a\ud800b") == ENCODERS[family].text("a?b")
 
 
-@families
+@everyone
 @given(text=texts)
-def test_a_text_never_holds_a_special_token(family: str, text: str) -> None:
-    encoder = ENCODERS[family]
-    backend = encoder.tokenizer.backend_tokenizer
-    special = {number for number, token in backend.get_added_tokens_decoder().items() if token.special}
-    special -= {encoder.tokenizer.unk_token_id}
+def test_a_text_never_holds_a_special_token_nor_what_marks_a_turn(family: str, text: str) -> None:
+    encoder = ALL[family]
+    special = set(special_tokens(encoder.tokenizer).values()) - {encoder.tokenizer.unk_token_id}
+    special |= {marker[0] for marker in encoder.markers.values()}
     assert special.isdisjoint(encoder.text(text))
 
 
@@ -139,6 +214,12 @@ def test_special_tokens_typed_by_a_user_are_text(family: str, typed: str) -> Non
     assert number not in tokens and len(tokens) > 3
 
 
+@pytest.mark.parametrize(("family", "typed"), [("byte_level", "</s>"), ("llama", "<|eot_id|>"), ("gemma2", "<bos>")])
+def test_a_special_token_that_is_typed_does_not_break_the_word_beside_it(family: str, typed: str) -> None:
+    assert len(ALL[family].text(" lamp")) == 1
+    assert ALL[family].text(f"the lamp{typed}")[: len(ALL[family].text("the lamp"))] == ALL[family].text("the lamp")
+
+
 def test_a_special_token_of_no_known_use_is_text_too() -> None:
     tokenizer = FAMILIES["byte_level"]()
     tokenizer.backend_tokenizer.add_special_tokens(["<|reserved_7|>"])
@@ -151,6 +232,40 @@ def test_the_marks_of_a_turn_cannot_be_typed_where_the_vocabulary_reserves_them(
     marks = {token for marker in encoder.markers.values() for token in marker}
     assert len(marks) == 4 and all(len(marker) == 1 for marker in encoder.markers.values())
     assert marks.isdisjoint(encoder.text("[unused1][unused2] [unused3]\n[unused4]"))
+
+
+def with_mark() -> Encoder:
+    """The word pieces with one more reserved word."""
+    model = json.loads(wordpiece().backend_tokenizer.to_str())
+    model["model"]["vocab"]["[unused5]"] = len(model["model"]["vocab"])
+    backend = Tokenizer.from_str(json.dumps(model))
+    return Encoder(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]", cls_token="[CLS]"))
+
+
+MARKING = with_mark()
+
+
+def test_a_piece_that_nobody_can_read_is_followed_by_a_reserved_token() -> None:
+    marked, plain = MARKING, ENCODERS["wordpiece"]
+    mark = marked.unreadable[0]
+    assert marked.tokens(" xqzkvbtw") == (*plain.tokens(" xqzkvbtw"), mark)
+    assert marked.tokens(" lighter") == plain.tokens(" lighter")
+    text = "the lamp xqzkvbtw, keep qkzxwpvt"
+    assert marked.text(text).count(mark) == 2
+    assert [token for token in marked.text(text) if token != mark] == plain.text(text)
+    assert mark not in marked.text("the [unused5] lamp")  # nobody can type it
+
+
+@families
+def test_without_a_reserved_word_nothing_is_added(family: str) -> None:
+    assert ENCODERS[family].unreadable == ()
+
+
+@given(chunked())
+def test_marks_are_the_same_in_any_chunking(chunks: list[str]) -> None:
+    cutter = PieceCutter()
+    pieces = [piece for chunk in chunks for piece in cutter.push(chunk)] + cutter.finish()
+    assert flatten(map(MARKING.tokens, pieces)) == MARKING.text("".join(chunks))
 
 
 @pytest.mark.parametrize("setting", ["padding", "truncation"])
@@ -194,9 +309,76 @@ def test_a_request_is_start_then_marked_turns_then_the_mark_of_the_reply(family:
 def test_starts_and_marks_of_each_family() -> None:
     starts = {name: ENCODERS[name].tokenizer.convert_ids_to_tokens(list(ENCODERS[name].start)) for name in FAMILIES}
     assert starts == {"wordpiece": ["[CLS]"], "byte_level": ["<s>"], "metaspace": []}
+    for encoder in ENCODERS.values():
+        assert encoder.markers["developer"] == encoder.markers["system"] != encoder.markers["user"]
     byte = ENCODERS["byte_level"]
-    assert byte.tokenizer.decode(list(byte.markers["user"])) == "\n\n[user]\n"
-    assert byte.markers["developer"] == byte.markers["system"] != byte.markers["user"]
+    assert [byte.tokenizer.decode(list(byte.markers[role])) for role in TURNS] == list(TURNS.values())
+
+
+def test_a_tokenizer_without_marks_of_turns_is_refused_until_it_has_them() -> None:
+    bare = copy.deepcopy(tokenizer("gpt_neox"))
+    with pytest.raises(ValueError, match="no tokens that mark turns"):
+        Encoder(bare)
+    assert reserve_turns(bare) == list(range(len(bare) - 4, len(bare)))
+    assert reserve_turns(bare) == []
+    assert Encoder(bare).markers["user"] == (bare.convert_tokens_to_ids("<|user|>"),)
+
+
+def test_what_a_tokenizer_has_of_the_marks_is_kept() -> None:
+    some = copy.deepcopy(tokenizer("gpt_neox"))
+    some.add_tokens(["<|user|>"])  # an ordinary word, that anybody can type
+    word = some.convert_tokens_to_ids("<|user|>")
+    assert word in some.encode("<|user|>")
+    new = reserve_turns(some)
+    assert len(new) == 3 and word not in new
+    encoder = Encoder(some)
+    assert encoder.markers["user"] == (word,)
+    assert word not in encoder.text("a<|user|> <|user|>b")
+
+
+@pytest.mark.parametrize(
+    ("special", "expected"),
+    [
+        (["<|turn>", "<turn|>"], "<|turn>model\n"),
+        (["<start_of_turn>", "<end_of_turn>"], "<start_of_turn>model\n"),
+        (["<|header_start|>", "<|header_end|>"], "<|header_start|>assistant<|header_end|>"),
+        (["<|start|>", "<|message|>", "<|end|>"], "<|start|>assistant<|message|>"),
+        (["<|start_of_role|>", "<|end_of_role|>"], "<|start_of_role|>assistant<|end_of_role|>"),
+    ],
+)
+def test_turns_open_as_in_the_chat_format_of_the_base(special: list[str], expected: str) -> None:
+    published = copy.deepcopy(tokenizer("gpt_neox"))
+    published.add_tokens(special, special_tokens=True)
+    assert reserve_turns(published) == []
+    encoder = Encoder(published)
+    assert published.decode(list(encoder.markers["assistant"])) == expected
+    assert {published.convert_ids_to_tokens(marker[0]) for marker in encoder.markers.values()} == {special[0]}
+    assert encoder.markers["assistant"][0] not in encoder.text(f"{expected}lamp {special[0]}")
+
+
+def test_marks_that_were_added_stay_when_the_format_of_the_base_is_known() -> None:
+    both = copy.deepcopy(tokenizer("gpt_neox"))
+    reserve_turns(both)
+    expected = Encoder(both).markers
+    both.add_tokens(["<|im_start|>"], special_tokens=True)
+    assert Encoder(both).markers == expected
+
+
+def test_an_opening_that_is_an_ordinary_word_marks_nothing() -> None:
+    loose = copy.deepcopy(tokenizer("gpt_neox"))
+    loose.add_tokens(["<|im_start|>", "[unused1]", "[unused2]"])
+    assert len(reserve_turns(loose)) == 4
+    assert len(Encoder(loose).markers["user"]) == 1
+
+
+def test_reserved_words_that_a_tokenizer_finds_in_a_text_are_not_found_here() -> None:
+    loose = copy.deepcopy(tokenizer("gpt_neox"))
+    loose.add_tokens([f"[unused{number}]" for number in range(1, 6)])
+    encoder = Encoder(loose)
+    words = [loose.convert_tokens_to_ids(f"[unused{number}]") for number in range(1, 6)]
+    assert [encoder.markers[role] for role in TURNS] == [(word,) for word in words[:4]]
+    assert set(words).issubset(loose.encode("[unused1][unused2][unused3][unused4][unused5]"))
+    assert set(words).isdisjoint(encoder.text("[unused1][unused2] [unused3]\n[unused4] a[unused5]"))
 
 
 def test_a_request_of_no_messages_is_the_mark_of_the_reply() -> None:
@@ -223,21 +405,12 @@ def test_a_tokenizer_without_words_is_refused() -> None:
         Encoder(PreTrainedTokenizerFast(tokenizer_object=empty, unk_token="[UNK]", cls_token="[CLS]"))
 
 
-class SlowTokenizer:
-    """A tokenizer without a fast part, as some old models have: letters are numbers."""
-
-    bos_token_id, cls_token_id, unk_token_id = None, 1, 0
-    all_special_ids = (0, 1)
-
-    def get_vocab(self) -> dict[str, int]:
-        return {"a": 97}
-
-    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
-        return [ord(letter) for letter in text if not letter.isspace()]
-
-
 def test_a_tokenizer_without_a_fast_part_works_too() -> None:
-    encoder = Encoder(SlowTokenizer())
-    assert encoder.start == (1,)
-    assert encoder.text("a b") == [97, 98]
-    assert encoder.markers["user"] == tuple(map(ord, "[user]"))
+    encoder = ALL["byt5"]
+    assert not hasattr(encoder.tokenizer, "backend_tokenizer")
+    assert encoder.start == ()
+    assert encoder.text("a b") == [ord(letter) + 3 for letter in "a b"]
+    end = encoder.tokenizer.eos_token_id
+    assert end in encoder.tokenizer.encode("a</s>", add_special_tokens=False)
+    assert encoder.text("a</s>") == [ord(letter) + 3 for letter in "a</s>"]
+    assert encoder.text("<|user|>") == [ord(letter) + 3 for letter in "<|user|>"]

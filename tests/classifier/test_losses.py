@@ -53,21 +53,14 @@ SLOW: dict[str, Callable[[Row, float, float], float]] = {
 }
 
 
-def batch(seed: int, rows: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
+def batch(seed: int, rows: int, length: int, columns: int = 2) -> tuple[Tensor, Tensor, Tensor]:
     """Logits, masks that are one stretch each (some empty), and labels."""
     generator = torch.Generator().manual_seed(seed)
-    logits = 4 * torch.randn(rows, length, generator=generator, dtype=torch.float64)
+    logits = 4 * torch.randn(rows, length, columns, generator=generator, dtype=torch.float64)
     edges = torch.randint(0, length + 1, (rows, 2), generator=generator).sort(1).values
     at = torch.arange(length)
     mask = (at >= edges[:, :1]) & (at < edges[:, 1:])
-    return logits, mask, torch.randint(0, 2, (rows,), generator=generator)
-
-
-def slow_mean(name: str, logits: Tensor, mask: Tensor, labels: Tensor, progress: float) -> float:
-    losses = [
-        SLOW[name](z[m].tolist(), float(y), progress) for z, m, y in zip(logits, mask, labels, strict=True) if m.any()
-    ]
-    return sum(losses) / max(1, len(losses))
+    return logits, mask, torch.randint(0, 2, (rows, columns), generator=generator)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -80,12 +73,17 @@ def slow_mean(name: str, logits: Tensor, mask: Tensor, labels: Tensor, progress:
 def test_each_loss_is_the_slow_and_obvious_one(name: str, seed: int, rows: int, length: int, progress: float) -> None:
     logits, mask, labels = batch(seed, rows, length)
     found = LOSSES[name](logits, mask, labels, progress)
-    assert found.item() == pytest.approx(slow_mean(name, logits, mask, labels, progress), abs=1e-6)
+    assert found.shape == labels.shape
+    for row, some in enumerate(mask):
+        for column, label in enumerate(labels[row].tolist()):
+            scores = logits[row, some, column].tolist()
+            slow = SLOW[name](scores, label, progress) if scores else 0.0
+            assert found[row, column].item() == pytest.approx(slow, abs=1e-6)
 
 
 @given(seed=st.integers(0, 2**32), length=st.integers(1, 12), window=st.integers(1, 14))
 def test_the_windowed_mean_is_the_mean_of_the_last_that_count(seed: int, length: int, window: int) -> None:
-    logits, mask, _ = batch(seed, 3, length)
+    logits, mask, _ = batch(seed, 3, length, 1)
     found = windowed_mean(logits, mask, window)
     for row in range(3):
         for t in range(length):
@@ -101,7 +99,8 @@ def test_gradients_are_finite_and_point_away_from_the_label(name: str, label: in
     logits, mask, _ = batch(7, 6, 30)
     mask[0] = False
     logits.requires_grad_()
-    (gradient,) = torch.autograd.grad(LOSSES[name](logits, mask, torch.full((6,), label), progress), logits)
+    loss = LOSSES[name](logits, mask, torch.full((6, 2), label), progress)
+    (gradient,) = torch.autograd.grad(loss.sum(), logits)
     assert gradient.isfinite().all()
     assert (gradient[~mask] == 0).all()
     total = gradient.sum().item()
@@ -111,32 +110,32 @@ def test_gradients_are_finite_and_point_away_from_the_label(name: str, label: in
 @pytest.mark.parametrize("name", LOSSES)
 def test_what_does_not_count_does_not_matter(name: str) -> None:
     logits, mask, labels = batch(3, 5, 25)
-    noise = torch.where(mask, logits, 50 * torch.randn(5, 25, generator=torch.Generator().manual_seed(1)).double())
-    found, noisy = (LOSSES[name](each, mask, labels, 0.3).item() for each in (logits, noise))
-    assert found == pytest.approx(noisy)
+    noise = 50 * torch.randn(5, 25, 2, generator=torch.Generator().manual_seed(1)).double()
+    noisy = torch.where(mask[..., None], logits, noise)
+    torch.testing.assert_close(*(LOSSES[name](each, mask, labels, 0.3) for each in (logits, noisy)))
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_without_any_position_the_loss_is_zero_and_has_a_gradient_of_zero(name: str) -> None:
-    logits = torch.randn(2, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    loss = LOSSES[name](logits, torch.zeros(2, 5, dtype=torch.bool), torch.tensor([0, 1]), 0.5)
-    assert loss.item() == 0
-    assert (torch.autograd.grad(loss, logits)[0] == 0).all()
+    logits = torch.randn(2, 5, 1, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    losses = LOSSES[name](logits, torch.zeros(2, 5, dtype=torch.bool), torch.tensor([[0], [1]]), 0.5)
+    assert (losses == 0).all()
+    assert (torch.autograd.grad(losses.sum(), logits)[0] == 0).all()
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_an_empty_sequence_weighs_nothing(name: str) -> None:
-    logits, mask, labels = batch(5, 3, 20)
-    mask[0], mask[1], mask[2] = True, True, False
-    with_it = LOSSES[name](logits, mask, labels, 0.5)
-    assert with_it.item() == pytest.approx(LOSSES[name](logits[:2], mask[:2], labels[:2], 0.5).item())
+def test_a_batch_without_sequences_has_no_losses_and_a_gradient(name: str) -> None:
+    logits = torch.zeros(0, 1, 3, requires_grad=True)
+    losses = LOSSES[name](logits, torch.zeros(0, 1, dtype=torch.bool), torch.zeros(0, 3), 0.5)
+    assert losses.shape == (0, 3)
+    assert torch.autograd.grad(losses.sum(), logits)[0].shape == logits.shape
 
 
 @given(seed=st.integers(0, 2**32))
 def test_the_ramp_begins_as_prefix_and_ends_as_maximum(seed: int) -> None:
     logits, mask, labels = batch(seed, 3, 20)
-    assert ramp(logits, mask, labels, 0.0).item() == pytest.approx(prefix(logits, mask, labels, 0.0).item())
-    assert ramp(logits, mask, labels, 1.0).item() == pytest.approx(maximum(logits, mask, labels, 1.0).item())
+    torch.testing.assert_close(ramp(logits, mask, labels, 0.0), prefix(logits, mask, labels, 0.0))
+    torch.testing.assert_close(ramp(logits, mask, labels, 1.0), maximum(logits, mask, labels, 1.0))
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -146,8 +145,8 @@ def test_a_confident_mistake_has_a_finite_loss_and_still_teaches(
     name: str, progress: float, dtype: torch.dtype
 ) -> None:
     for label, sign in ((0, 1), (1, -1)):
-        logits = torch.full((1, 4), 30.0 * sign, dtype=dtype, requires_grad=True)
-        loss = LOSSES[name](logits, torch.ones(1, 4, dtype=torch.bool), torch.tensor([label]), progress)
+        logits = torch.full((1, 4, 1), 30.0 * sign, dtype=dtype, requires_grad=True)
+        loss = LOSSES[name](logits, torch.ones(1, 4, dtype=torch.bool), torch.tensor([[label]]), progress)
         assert loss.item() == pytest.approx(30, rel=0.01)
         (gradient,) = torch.autograd.grad(loss, logits)
         assert sign * gradient.sum().item() == pytest.approx(1, rel=0.01)
@@ -155,10 +154,10 @@ def test_a_confident_mistake_has_a_finite_loss_and_still_teaches(
 
 def test_the_softmax_loss_looks_where_the_score_is_highest() -> None:
     """Its point: a harmful reply with a harmless beginning is not told to be harmful from the first word on."""
-    logits = torch.tensor([[-4.0] * 20 + [4.0] * 20], requires_grad=True)
+    logits = torch.tensor([[[-4.0]] * 20 + [[4.0]] * 20], requires_grad=True)
     everywhere = torch.ones(1, 40, dtype=torch.bool)
     early: dict[str, float] = {}
     for name, loss in (("prefix", prefix), ("softmax", softmax)):
-        (gradient,) = torch.autograd.grad(loss(logits, everywhere, torch.tensor([1]), 0.0), logits)
+        (gradient,) = torch.autograd.grad(loss(logits, everywhere, torch.tensor([[1]]), 0.0), logits)
         early[name] = gradient[0, :4].abs().sum().item()
     assert early["softmax"] < 0.1 * early["prefix"]

@@ -137,7 +137,9 @@ def test_the_next_token_logits_are_those_of_the_base(kind: str) -> None:
     base = BASES[kind]().eval()
     model = build(base, BOTH, CATEGORIES, 16, 128, "v1").eval()
     read = ids(2, 6)
-    torch.testing.assert_close(model.next_token_logits(model(read)), base(input_ids=read).logits)
+    states, logits = model(read, next_token=True)
+    assert torch.equal(states, model(read))
+    assert torch.equal(logits, base(input_ids=read).logits)
 
 
 def test_parameters_are_counted_in_all_and_as_far_as_they_are_trained() -> None:
@@ -148,3 +150,21 @@ def test_parameters_are_counted_in_all_and_as_far_as_they_are_trained() -> None:
     assert sum(p.numel() for p in model.heads.parameters()) == 2 * head
     model.backbone.requires_grad_(False)
     assert count_parameters(model) == (total, 2 * head)
+
+
+@kinds
+def test_heads_may_read_all_layers(kind: str, tmp_path: Path) -> None:
+    base = BASES[kind]().eval()
+    model = build(base, BOTH, CATEGORIES, 16, 128, "v1", "all").eval()
+    states = model(ids(2, 9))
+    layers = base(input_ids=ids(2, 9), output_hidden_states=True).hidden_states[1:]
+    assert states.shape == (2, 9, model.config.state_width()) == (2, 9, 16 * len(layers))
+    for number, layer in enumerate(layers):
+        part = states[..., 16 * number : 16 * (number + 1)]
+        centred = layer - layer.mean(-1, keepdim=True)
+        torch.testing.assert_close(part, centred / (centred.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt())
+    torch.nn.init.normal_(model.heads["output"].weight)
+    model.save_pretrained(tmp_path)
+    loaded = Classifier.from_pretrained(tmp_path).eval()
+    assert loaded.config.reads == "all"
+    assert torch.equal(loaded.score(loaded(ids(2, 9)), "output"), model.score(states, "output"))

@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,29 +13,35 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tiny_classifiers import BASES, CATEGORIES, TOKENIZERS, classifier, encoder
 
+from marbury.classifier.context import Context, read_together
 from marbury.classifier.encoding import MAX_PIECE, MAX_SPACE
-from marbury.classifier.scorer import Context, StreamScorer, TorchReading
+from marbury.classifier.reply import StreamReading, only
+from marbury.classifier.scorer import EngineName, StreamScorer
 from marbury.errors import WorkspaceError
 from marbury.records import Message
 from marbury.scoring import Score, Side, whole
 
 LIMIT = 40  # tokens of a context here, so that most texts begin it again
-CLOSE = 1e-4  # logits; sums of other sizes are rounded otherwise
+CLOSE = 1e-5  # logits; sums of other sizes are rounded otherwise
 ASKED = (Message("user", "how does the lamp sing?"),)
 
 
-def shared(kind: str = "bert", *, max_tokens: int = LIMIT, window: int = 4) -> StreamScorer:
+def shared(
+    kind: str = "bert", *, max_tokens: int = LIMIT, window: int = 4, engine: EngineName = "torch"
+) -> StreamScorer:
     part = (classifier(kind, window=window, max_tokens=max_tokens), encoder(kind))
-    return StreamScorer({"input": part, "output": part})
+    return StreamScorer({"input": part, "output": part}, engine, prefix_mb=0)
 
 
 def separate(kind: str = "bert", *, max_tokens: int = LIMIT) -> StreamScorer:
     reads = classifier(kind, ("input",), max_tokens=max_tokens, seed=2)
     watches = classifier(kind, ("output",), max_tokens=max_tokens, seed=3)
-    return StreamScorer({"input": (reads, encoder(kind)), "output": (watches, encoder(kind))})
+    parts: dict[Side, Any] = {"input": (reads, encoder(kind)), "output": (watches, encoder(kind))}
+    return StreamScorer(parts, "torch", prefix_mb=0)
 
 
 SCORERS = {"shared": shared(), "separate": separate(), "llama": shared("llama"), "roomy": shared(max_tokens=128)}
+SCORERS["kernel"] = shared(engine="kernel")
 each = pytest.mark.parametrize("name", SCORERS)
 
 
@@ -42,7 +49,7 @@ each = pytest.mark.parametrize("name", SCORERS)
 def counted(scorer: StreamScorer, side: Side = "output") -> Iterator[list[int]]:
     """The number of tokens in each call of a side's model."""
     calls: list[int] = []
-    model = scorer.part(side)[0]
+    model = scorer.part(side).model
 
     def note(module: Any, arguments: tuple[Any, ...]) -> None:
         calls.append(arguments[0].shape[1])
@@ -52,7 +59,7 @@ def counted(scorer: StreamScorer, side: Side = "output") -> Iterator[list[int]]:
     hook.remove()
 
 
-def stream(reading: TorchReading, chunks: Sequence[str]) -> list[Score]:
+def stream(reading: StreamReading, chunks: Sequence[str]) -> list[Score]:
     reply = reading.reply()
     scores = [score for chunk in chunks for score in reply.push(chunk)] + reply.finish()
     reply.close()
@@ -109,7 +116,7 @@ def test_the_scores_cover_the_text_from_its_beginning_to_its_end(name: str, text
 
 def slow_scores(scorer: StreamScorer, reply: str) -> list[float]:
     """The harm logits of a reply in one pass without a cache, each the mean of the last of the window."""
-    model, read = scorer.part("output")
+    model, read, *_ = scorer.part("output")
     request, _ = read.request(ASKED)
     with torch.inference_mode():
         states = model(torch.tensor([request + read.text(reply)]))[0, len(request) :]
@@ -160,7 +167,7 @@ def test_a_stream_costs_one_step_per_token() -> None:
     text = "the lamp keeps singing, and the wren"
     with counted(scorer) as calls:
         scores = stream(reading, list(text))
-    assert sum(calls) == len(scores) == len(scorer.part("output")[1].text(text))
+    assert sum(calls) == len(scores) == len(scorer.part("output").encoder.text(text))
     with counted(scorer) as calls:
         stream(reading, [text])
         stream(reading, [text])
@@ -185,11 +192,11 @@ def test_a_request_is_read_once_for_all_its_replies(name: str) -> None:
         reading = scorer.read(ASKED)
         for _ in range(3):
             reading.reply()
-    request, _ = scorer.part("input")[1].request(ASKED)
+    request, _ = scorer.part("input").encoder.request(ASKED)
     if name == "shared":
         assert reads == watches == [len(request)]
     else:
-        assert reads == watches == [len(request)] and scorer.part("input")[0] is not scorer.part("output")[0]
+        assert reads == watches == [len(request)] and scorer.part("input").model is not scorer.part("output").model
 
 
 @each
@@ -211,7 +218,7 @@ def test_two_replies_to_one_request_do_not_know_of_each_other(name: str) -> None
 
 def input_logits(scorer: StreamScorer, ids: list[int]) -> list[list[float]]:
     """All logits of the input head over a sequence, in one pass."""
-    model, _ = scorer.part("input")
+    model = scorer.part("input").model
     with torch.inference_mode():
         logits: list[list[float]] = model.score(model(torch.tensor([ids])), "input")[0].tolist()
     return logits
@@ -219,7 +226,7 @@ def input_logits(scorer: StreamScorer, ids: list[int]) -> list[list[float]]:
 
 def test_the_score_of_a_request_is_the_highest_over_its_turns() -> None:
     scorer = SCORERS["roomy"]
-    read = scorer.part("input")[1]
+    read = scorer.part("input").encoder
     best = set()
     for number in range(12):
         words = ["the lamp", "wren sing", "amber", "salt and salt", "x y z"]
@@ -238,7 +245,7 @@ def test_the_score_of_a_request_is_the_highest_over_its_turns() -> None:
 def test_the_early_part_of_a_long_request_counts() -> None:
     """What stood before the context began again was scored as if the request had ended there."""
     scorer = SCORERS["shared"]
-    model, read = scorer.part("input")
+    model, read, *_ = scorer.part("input")
     marker = list(read.markers["assistant"])
     room = model.config.max_tokens - len(marker)
     text = "the wren sings and the lamp keeps amber salt " * 12
@@ -264,14 +271,14 @@ def test_any_request_can_be_read(contents: list[str]) -> None:
 
 
 def test_a_context_can_be_looked_into_without_moving() -> None:
-    model, _ = SCORERS["roomy"].part("output")
-    context, twin = Context(model, 64), Context(model, 64)
+    engine = SCORERS["roomy"].part("output").engine
+    context, twin = Context(engine, 64), Context(engine, 64)
     for each_ in (context, twin):
-        each_.extend([7, 8, 9])
-    peeked = context.peek([3, 4])
-    torch.testing.assert_close(peeked, twin.extend([3, 4]))
-    torch.testing.assert_close(context.extend([3, 4]), peeked)
-    assert context.extend([]).shape == (0, 16)
+        only(read_together(engine, [each_.extend([7, 8, 9])]))
+    peeked = only(read_together(engine, [context.peek([3, 4])]))
+    np.testing.assert_allclose(peeked, only(read_together(engine, [twin.extend([3, 4])])), atol=CLOSE)
+    np.testing.assert_allclose(only(read_together(engine, [context.extend([3, 4])])), peeked, atol=CLOSE)
+    assert only(read_together(engine, [context.extend([])])).shape == (0, 6)
 
 
 def test_closing_twice_is_harmless_and_nothing_is_scored_afterwards() -> None:
@@ -297,9 +304,9 @@ def test_saved_classifiers_score_as_before(kind: str, layout: str, tmp_path: Pat
     scorer = shared(kind) if layout == "shared" else separate(kind)
     places: dict[str, Side] = {"shared": "output"} if layout == "shared" else {"input": "input", "output": "output"}
     for place, side in places.items():
-        scorer.part(side)[0].save_pretrained(tmp_path / "classifier" / place)
+        scorer.part(side).model.save_pretrained(tmp_path / "classifier" / place)
         TOKENIZERS[kind]().save_pretrained(tmp_path / "classifier" / place)
-    loaded = StreamScorer.load(tmp_path / "classifier")
+    loaded = StreamScorer.load(tmp_path / "classifier", engine="torch", prefix_mb=0)
     assert loaded.categories == scorer.categories == CATEGORIES
     assert loaded.constitution == "v1"
     assert whole(loaded, ASKED, "the lamp keeps singing") == whole(scorer, ASKED, "the lamp keeps singing")

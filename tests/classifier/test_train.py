@@ -1,56 +1,33 @@
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
-from tiny_classifiers import BOTH, TOKENIZERS, bert, classifier, encoder, save_base
+from tiny_classifiers import BOTH, TOKENIZERS, bert, save_base
+from tiny_training import CATEGORIES, examples, mean_loss, settings_for, teach
 
 from marbury import constitution
 from marbury.classifier import train
 from marbury.classifier.base import load_base
-from marbury.classifier.batches import Collator, Shuffle, encode_all
-from marbury.classifier.encoding import Encoder
-from marbury.classifier.losses import LOSSES, prefix
+from marbury.classifier.losses import LOSSES
 from marbury.classifier.model import Classifier
 from marbury.classifier.model import build as build_classifier
 from marbury.classifier.scorer import StreamScorer
-from marbury.classifier.train import LAYOUTS, TrainSettings, last_checkpoint, train_one
+from marbury.classifier.train import LAYOUTS, TrainSettings, last_checkpoint
+from marbury.classifier.trainer import ShowProgress
 from marbury.constitution import templates
 from marbury.errors import DataError, SettingsError, WorkspaceError
 from marbury.records import Example, Message, to_jsonl
-from marbury.scoring import Side, whole
+from marbury.scoring import whole
 from marbury.settings import build
 from marbury.workspace import Workspace, hash_path, write_atomic
-
-CATEGORIES = ["preparation", "dispersal"]
-
-
-def rows() -> list[Example]:
-    """Forty exchanges: the amber ones are harmful, in two categories; a few replies refuse, two rows are requests."""
-    made = []
-    for number in range(40):
-        harmful = number % 2 == 0
-        refused = number % 8 == 0
-        thing = "amber salt" if harmful else "the wren"
-        messages = [Message("user", f"how does {thing} {'keep ' * (number % 5)}{number}?")]
-        if number not in (9, 18):
-            answer = "no, ask the keeper" if refused else f"{thing} and {thing} and {number}"
-            messages.append(Message("assistant", answer))
-        made.append(
-            Example(
-                id=f"e{number}",
-                category=CATEGORIES[number // 2 % 2] if harmful else "everyday",
-                messages=tuple(messages),
-                request_harmful=harmful,
-                reply_harmful=(harmful and not refused) if len(messages) == 2 else None,
-                pair=f"p{number}",
-            )
-        )
-    return made
 
 
 class Killed(RuntimeError):
@@ -64,33 +41,19 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def settings(bases: dict[str, Path]) -> TrainSettings:
-    return TrainSettings(
-        base=str(bases["bert"]),
-        epochs=3,
-        batch_size=8,
-        learning_rate=3e-3,
-        head_learning_rate=3e-2,
-        freeze_layers=0,
-        max_tokens=64,
-    )
-
-
-def teach(settings: TrainSettings, place: Path, sides: tuple[Side, ...] = BOTH) -> Path:
-    """Train one classifier; gives where it was saved."""
-    train_one(rows(), CATEGORIES, "v1", sides, settings, place, place / "final")
-    return place / "final"
+    return settings_for(bases["bert"])
 
 
 def die_at(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
     """Let trainings die after these steps, one after the other."""
-    original, left = train.ShowProgress.on_step_end, list(steps)
+    original, left = ShowProgress.on_step_end, list(steps)
 
     def on_step_end(self: Any, args: Any, state: Any, control: Any, **rest: Any) -> None:
         original(self, args, state, control, **rest)
         if left and state.global_step == left[0]:
             raise Killed(left.pop(0))
 
-    monkeypatch.setattr(train.ShowProgress, "on_step_end", on_step_end)
+    monkeypatch.setattr(ShowProgress, "on_step_end", on_step_end)
 
 
 @pytest.fixture(scope="module")
@@ -175,15 +138,6 @@ def test_without_a_whole_checkpoint_training_begins_at_the_beginning(tmp_path: P
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
 
 
-def mean_loss(model: Classifier, settings: TrainSettings, sides: Sequence[Side] = BOTH) -> float:
-    """The loss on all rows at once, at the end of training."""
-    _, tokenizer = load_base(settings.base)
-    encoded = encode_all(rows(), Encoder(tokenizer), CATEGORIES, 64, sides)
-    batch = Collator(0, len(CATEGORIES))([{"row": row} for row in encoded])
-    with torch.no_grad():
-        return train.batch_loss(model, batch, sides, settings, 1.0).item()
-
-
 @pytest.mark.parametrize("kind", ["bert", "llama"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_falls(
@@ -204,68 +158,6 @@ def test_the_next_token_loss_teaches_the_language_of_the_rows(settings: TrainSet
     assert losses[0] < losses[1] - 0.5
 
 
-@pytest.mark.parametrize("kind", ["bert", "llama"])
-def test_frozen_layers_stay_bit_equal_and_the_others_learn(
-    settings: TrainSettings, bases: dict[str, Path], tmp_path: Path, kind: str
-) -> None:
-    settings = replace(settings, base=str(bases[kind]), freeze_layers=1, epochs=1)
-    after = Classifier.from_pretrained(teach(settings, tmp_path)).backbone.base_model.state_dict()
-    before = load_base(settings.base)[0].base_model.state_dict()
-    assert before.keys() == after.keys()
-    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
-    still = set(before) - moved
-    assert all("embed" in name or ".0." in name or "rotary" in name for name in still), still
-    assert not any("embed" in name or ".0." in name for name in moved)
-    assert any(".1." in name for name in moved)
-
-
-def test_nothing_is_frozen_unless_asked(settings: TrainSettings, undisturbed: Path) -> None:
-    after = Classifier.from_pretrained(undisturbed).backbone.base_model.state_dict()
-    before = load_base(settings.base)[0].base_model.state_dict()
-    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
-    assert {"embeddings.word_embeddings.weight", "encoder.layer.0.attention.self.query.weight"} <= moved
-
-
-def test_batches_come_in_the_order_of_the_shuffle_and_progress_goes_from_zero_to_one(
-    settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    progresses, lengths = [], []
-
-    def note(model: Any, batch: Any, sides: Any, settings: Any, progress: float) -> Any:
-        progresses.append(progress)
-        lengths.extend(batch["mask"].sum(1).tolist())
-        return original(model, batch, sides, settings, progress)
-
-    original = train.batch_loss
-    monkeypatch.setattr(train, "batch_loss", note)
-    teach(settings, tmp_path)
-    assert progresses == [pytest.approx(step / 15) for step in range(15)]
-    encoded = encode_all(rows(), Encoder(load_base(settings.base)[1]), CATEGORIES, 64, BOTH)
-    shuffle, expected = Shuffle(encoded, 8, settings.seed), []
-    for epoch in range(3):
-        shuffle.set_epoch(epoch)
-        expected += [len(encoded[i].ids) for i in shuffle]
-    assert lengths == expected
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_the_loss_of_a_batch_is_made_of_the_losses_of_its_sides(settings: TrainSettings, loss: Any) -> None:
-    settings = replace(settings, loss=loss, category_weight=0.5)
-    model, read = classifier("bert"), encoder("bert")
-    batch = Collator(0, 2)([{"row": row} for row in encode_all(rows(), read, CATEGORIES, 64, BOTH)])
-    with torch.no_grad():
-        hidden = model(batch["ids"])
-        asked = torch.stack([hidden[i, at] for i, at in enumerate(batch["request_at"])])
-        one = torch.ones(len(asked), 1, dtype=torch.bool)
-        expected = 0.0
-        for c, weight in enumerate((1.0, 0.25, 0.25)):
-            each = model.score(asked, "input")[:, None, c]
-            expected += weight * prefix(each, one, batch["request"][:, c], 0.3).item()
-            each = model.score(hidden, "output")[..., c]
-            expected += weight * LOSSES[loss](each, batch["reply_mask"], batch["reply"][:, c], 0.3).item()
-        assert train.batch_loss(model, batch, BOTH, settings, 0.3).item() == pytest.approx(expected, rel=1e-5)
-
-
 def test_weights_that_a_base_lacks_are_the_same_in_every_training(settings: TrainSettings, tmp_path: Path) -> None:
     """An encoder saved without its language-model head gets a random one, which the next-token loss then trains."""
     bert().bert.save_pretrained(tmp_path / "base")
@@ -276,20 +168,6 @@ def test_weights_that_a_base_lacks_are_the_same_in_every_training(settings: Trai
         torch.manual_seed(number)
         hashes.add(hash_path(teach(settings, tmp_path / f"{number}")))
     assert len(hashes) == 1
-
-
-def test_a_side_learns_from_its_own_labels_alone(settings: TrainSettings) -> None:
-    backbone, tokenizer = load_base(settings.base)
-    model = build_classifier(backbone, BOTH, CATEGORIES, 16, 64, "v1")
-    encoded = encode_all(rows(), Encoder(tokenizer), CATEGORIES, 64, BOTH)
-    batch = Collator(0, 2)([{"row": row} for row in encoded])
-    for side in BOTH:
-        heads = dict(model.heads.named_parameters())
-        loss = train.batch_loss(model, batch, (side,), settings, 0.5)
-        gradients = torch.autograd.grad(loss, list(heads.values()), allow_unused=True)
-        moved = {name for name, gradient in zip(heads, gradients, strict=True) if gradient is not None}
-        assert moved == {f"{side}.weight", f"{side}.bias"}
-        assert loss.item() == pytest.approx((1 + settings.category_weight) * 0.6931, abs=1e-3)
 
 
 # The door
@@ -304,13 +182,15 @@ def run_folder(root: Path, examples: Sequence[Example]) -> Workspace:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_door_trains_what_the_scorer_loads(settings: TrainSettings, tmp_path: Path, layout: Any) -> None:
-    ws = run_folder(tmp_path, rows())
+    ws = run_folder(tmp_path, examples())
     settings = replace(settings, layout=layout, epochs=8)
     counts = train.run(ws, settings)
     assert counts["examples"] == 40
-    assert counts["trained"] == counts["parameters"]
+    last = Classifier.from_pretrained(ws.classifier / list(LAYOUTS[layout])[-1])
+    taught = [*last.backbone.base_model.parameters(), *last.heads.parameters()]
+    assert counts["trained"] == sum(p.numel() for p in taught) < counts["parameters"]
     assert {path.name for path in ws.classifier.iterdir()} == {*LAYOUTS[layout], "training.json"}
-    assert json.loads((ws.classifier / "training.json").read_bytes()) == asdict(settings)
+    assert build(TrainSettings, json.loads((ws.classifier / "training.json").read_bytes()), "") == settings
     assert not ws.checkpoints.exists()
     scorer = StreamScorer.load(ws.classifier)
     policy = constitution.read(ws.constitution)
@@ -331,7 +211,7 @@ def test_a_door_killed_in_either_classifier_ends_with_the_same_files(
     settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: tuple[int, ...]
 ) -> None:
     settings = replace(settings, layout="separate")
-    whole_, killed = run_folder(tmp_path / "whole", rows()), run_folder(tmp_path / "killed", rows())
+    whole_, killed = run_folder(tmp_path / "whole", examples()), run_folder(tmp_path / "killed", examples())
     train.run(whole_, settings)
     die_at(monkeypatch, *steps)
     for _ in steps:
@@ -353,7 +233,7 @@ def test_a_door_killed_while_it_removes_files_ends_with_the_same_files(
     settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     settings = replace(settings, epochs=1)
-    whole_, killed = run_folder(tmp_path / "whole", rows()), run_folder(tmp_path / "killed", rows())
+    whole_, killed = run_folder(tmp_path / "whole", examples()), run_folder(tmp_path / "killed", examples())
     train.run(whole_, settings)
     write_atomic(killed.classifier / "old" / "config.json", b"{}")
     original = Workspace.clear
@@ -375,7 +255,7 @@ def test_a_door_killed_while_it_copies_files_ends_with_the_same_files(
     settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = replace(settings, epochs=1)
-    whole_, killed = run_folder(tmp_path / "whole", rows()), run_folder(tmp_path / "killed", rows())
+    whole_, killed = run_folder(tmp_path / "whole", examples()), run_folder(tmp_path / "killed", examples())
     train.run(whole_, settings)
     original = shutil.copytree
 
@@ -396,7 +276,7 @@ def test_a_changed_constitution_does_not_continue_an_old_training(
 ) -> None:
     """The rows may stay the same, but the classifier says for which rules it was trained."""
     settings = replace(settings, layout="separate", epochs=1)
-    ws = run_folder(tmp_path, rows())
+    ws = run_folder(tmp_path, examples())
     with monkeypatch.context() as patched:
         original = train.train_one
 
@@ -415,6 +295,47 @@ def test_a_changed_constitution_does_not_continue_an_old_training(
         assert Classifier.from_pretrained(ws.classifier / name).config.constitution == version
 
 
+def test_two_processes_train_to_the_same_loss_as_one(settings: TrainSettings, tmp_path: Path) -> None:
+    alone, together = run_folder(tmp_path / "alone", examples()), run_folder(tmp_path / "together", examples())
+    train.run(alone, settings)
+    table = "\n".join(f"{name} = {json.dumps(value)}" for name, value in asdict(settings).items())
+    write_atomic(together.settings, f"[train]\n{table}\n".encode())
+    command = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "marbury.cli", "train"]
+    done = subprocess.run(
+        [sys.executable, "-m", *command, str(together.root)], capture_output=True, text=True, check=False, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("examples 40") == 1  # one process wrote the classifier and says so
+    models = [Classifier.from_pretrained(ws.classifier / "shared") for ws in (alone, together)]
+    losses = [mean_loss(model, settings) for model in models]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(one, other, atol=2e-3, rtol=0)
+    assert [*together.rows()] == ["train"] and not together.checkpoints.exists()
+
+
+def divided() -> list[Example]:
+    """The rows, every fourth of another source."""
+    return [msgspec.structs.replace(row, source="ab"[number % 4 == 3]) for number, row in enumerate(examples())]
+
+
+@pytest.mark.parametrize("source", ["b", "valid"])
+def test_the_door_keeps_the_best_weights_for_a_source_or_the_valid_split(
+    settings: TrainSettings, tmp_path: Path, source: str
+) -> None:
+    ws = run_folder(tmp_path, divided())
+    write_atomic(ws.valid, to_jsonl(examples()[:6]))
+    counts = train.run(ws, replace(settings, stop_source=source))
+    expected = {"b": (30, 10), "valid": (40, 6)}[source]
+    assert (counts["examples"], counts["held out"]) == expected
+    assert 2 <= counts["input+output best step"] <= 15
+
+
+def test_without_a_valid_split_the_verb_is_named(settings: TrainSettings, tmp_path: Path) -> None:
+    with pytest.raises(WorkspaceError, match="no dataset/valid.jsonl"):
+        train.run(run_folder(tmp_path, examples()), replace(settings, stop_source="valid"))
+
+
 @pytest.mark.parametrize(
     ("keep", "message"),
     [
@@ -427,9 +348,15 @@ def test_a_changed_constitution_does_not_continue_an_old_training(
 def test_rows_of_one_kind_teach_nothing(
     settings: TrainSettings, tmp_path: Path, keep: Callable[[Example], bool], message: str
 ) -> None:
-    kept = [row for row in rows() if keep(row)]
+    kept = [row for row in examples() if keep(row)]
     with pytest.raises(DataError, match=message):
         train.run(run_folder(tmp_path, kept), settings)
+
+
+def test_a_hard_category_that_no_row_has_is_refused(settings: TrainSettings, tmp_path: Path) -> None:
+    ws = run_folder(tmp_path, examples())
+    with pytest.raises(SettingsError, match="no row is of category 'everydays'; there are dispersal, everyday"):
+        train.run(ws, replace(settings, hard_categories=("everydays",)))
 
 
 def test_without_a_data_set_the_verb_is_named(settings: TrainSettings, tmp_path: Path) -> None:
@@ -440,21 +367,4 @@ def test_without_a_data_set_the_verb_is_named(settings: TrainSettings, tmp_path:
 def test_a_base_that_cannot_be_loaded_names_the_setting(settings: TrainSettings, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(SettingsError, match=r"\[train\] base"):
-        train.run(run_folder(tmp_path / "run", rows()), replace(settings, base=str(tmp_path / "empty")))
-
-
-@pytest.mark.parametrize(
-    ("table", "message"),
-    [
-        ({"epochs": 0}, "epochs must be greater than 0, not 0"),
-        ({"batch_size": -1}, "batch_size must be greater than 0"),
-        ({"learning_rate": 0}, "learning_rate must be greater than 0"),
-        ({"head_learning_rate": 0}, "head_learning_rate must be greater than 0"),
-        ({"max_tokens": 31}, "max_tokens must be at least 32, not 31"),
-        ({"loss": "softmaks"}, "Invalid enum value 'softmaks'"),
-        ({"layout": "one"}, "Invalid enum value 'one'"),
-    ],
-)
-def test_settings_out_of_range_are_refused(table: dict[str, Any], message: str) -> None:
-    with pytest.raises(SettingsError, match=message):
-        build(TrainSettings, table, "[train]")
+        train.run(run_folder(tmp_path / "run", examples()), replace(settings, base=str(tmp_path / "empty")))

@@ -183,7 +183,7 @@ def test_close_closes_all_and_may_come_twice() -> None:
 @pytest.mark.parametrize("kind", ["bert", "llama"])
 def test_it_goes_around_the_scorer_on_torch(kind: str) -> None:
     side = classifier(kind, window=4), encoder(kind)
-    plain = StreamScorer({"input": side, "output": side})
+    plain = StreamScorer({"input": side, "output": side}, engine="torch", prefix_mb=0)
     viewed = ViewedScorer(plain)
     text = f"{PLAIN} {CIPHERS['base64'].encode(SECRET)} {PLAIN}"
     assert whole(viewed, ask(PLAIN), PLAIN) == whole(plain, ask(PLAIN), PLAIN)

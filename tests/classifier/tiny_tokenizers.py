@@ -5,6 +5,8 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from marbury.classifier.encoding import reserve_turns
+
 WORDS = ["the", "lamp", "wren", "sing", "salt", "amber", "and", "keep", "user", "assistant", "system", "tool"]
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'\"()[]{}<>/-_ß睡雾守灯霧яж"
 
@@ -25,14 +27,16 @@ def wordpiece() -> Any:
 
 
 def byte_level() -> Any:
-    """Like GPT's and Llama 3's: BPE on bytes, a special token at the start, no reserved words."""
+    """Like GPT's and Llama 3's: BPE on bytes, a special token at the start, and four that `load_base` adds."""
     merges = [("t", "h"), ("th", "e"), ("Ġ", "the"), ("l", "a"), ("m", "p"), ("la", "mp"), ("Ġ", "lamp"), ("Ġ", "a")]
     merges += [("i", "n"), ("in", "g"), ("s", "ing"), ("Ġ", "sing"), ("Ċ", "Ċ"), ("Ġ", "Ġ"), ("ç", "Ŀ")]
     words = ["<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(pair) for pair in merges)]
     pieces = Tokenizer(models.BPE({word: number for number, word in enumerate(words)}, merges))
     pieces.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     pieces.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=pieces, bos_token="<s>", eos_token="</s>")
+    made = PreTrainedTokenizerFast(tokenizer_object=pieces, bos_token="<s>", eos_token="</s>")
+    reserve_turns(made)
+    return made
 
 
 def metaspace() -> Any:
@@ -44,7 +48,9 @@ def metaspace() -> Any:
     pieces.normalizer = normalizers.NFKC()
     pieces.pre_tokenizer = pre_tokenizers.Metaspace()
     pieces.decoder = decoders.Metaspace()
-    return PreTrainedTokenizerFast(tokenizer_object=pieces, eos_token="</s>", unk_token="<unk>", pad_token="<pad>")
+    made = PreTrainedTokenizerFast(tokenizer_object=pieces, eos_token="</s>", unk_token="<unk>", pad_token="<pad>")
+    reserve_turns(made)
+    return made
 
 
 FAMILIES = {"wordpiece": wordpiece, "byte_level": byte_level, "metaspace": metaspace}

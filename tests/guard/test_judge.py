@@ -1,7 +1,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from marbury.errors import GuardError
 from marbury.guard import Judge, Mode, ScriptedScorer
 from marbury.records import Message
-from marbury.scoring import Thresholds
+from marbury.scoring import ReplyScorer, Score, Thresholds
 
 LIMITS = Thresholds(input_single=0.0, input_multi=20.0, output_single=0.0, output_multi=20.0)
 ASK = [Message("user", "tell me of the hills")]
@@ -225,3 +225,84 @@ async def test_warming_up_scores_an_exchange_and_leaves_nothing_open() -> None:
     async with judging(ScriptedScorer("mist", fails_at=2)) as judge:
         with pytest.raises(GuardError, match="first exchange"):
             await judge.warm_up()
+
+
+class ManyAtOnce(ScriptedScorer):
+    """A scripted scorer with a batched entry; it notes how many replies came at once and fails where it is told to."""
+
+    def __init__(self, trigger: str, poison: str = "\0") -> None:
+        super().__init__(trigger, delay_s=0.01)
+        self.poison = poison
+        self.sizes: list[int] = []
+
+    def push_all(self, pushes: Sequence[tuple[ReplyScorer, str | None]]) -> list[list[Score] | Exception]:
+        self.sizes.append(len(pushes))
+        if any(text == "all fail " for _, text in pushes):
+            raise MemoryError
+        return [
+            RuntimeError("poison") if text and self.poison in text
+            else reply.finish() if text is None else reply.push(text)
+            for reply, text in pushes
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("batched", [True, False])
+async def test_many_streams_are_released_and_stopped_as_each_alone(batched: bool) -> None:
+    scorer = ManyAtOnce("mist") if batched else ScriptedScorer("mist", delay_s=0.001)
+    texts = [f"{'hill ' * number}{'mist ' if number % 3 == 0 else 'sky '}end" for number in range(12)]
+
+    async def stream(judge: Judge, text: str) -> tuple[str, bool]:
+        request = await judge.read(ASK)
+        watch = request.watch()
+        out = "".join([await watch.push(text[at : at + 3]) for at in range(0, len(text), 3)])
+        out += await watch.finish()
+        request.close()
+        return out, watch.stopped is not None
+
+    async with judging(scorer) as judge:
+        together = await asyncio.gather(*(stream(judge, text) for text in texts))
+    for text, (released, stopped) in zip(texts, together, strict=True):
+        kept = text.split("mist")[0].rstrip()
+        assert (released, stopped) == ((kept, True) if "mist" in text else (text, False))
+    assert scorer.open == 0
+    if isinstance(scorer, ManyAtOnce):
+        assert max(scorer.sizes) > 3  # those that waited were taken together
+
+
+async def test_a_failure_in_one_stream_closes_that_one_only() -> None:
+    scorer = ManyAtOnce("mist", poison="xyz")
+    async with judging(scorer) as judge:
+        requests = [await judge.read(ASK) for _ in range(4)]
+        watches = [request.watch() for request in requests]
+        texts = ["a b ", "xyz ", "c d ", "e f "]
+        told = await asyncio.gather(*(w.push(t) for w, t in zip(watches, texts, strict=True)), return_exceptions=True)
+        assert [told[0], told[2], told[3]] == ["a b", "c d", "e f"]
+        assert isinstance(told[1], GuardError) and "RuntimeError" in str(requests[1].failure)
+        assert await watches[1].push("more ") == "" and requests[0].failure is None
+        both = await asyncio.gather(watches[0].push("all fail "), watches[2].push("g "), return_exceptions=True)
+        assert isinstance(both[0], GuardError)  # the other may have been alone
+        assert await watches[3].push("still ") == " still"
+
+
+async def test_one_request_asked_twice_at_once_keeps_its_order() -> None:
+    scorer = ManyAtOnce("mist")
+    async with judging(scorer) as judge:
+        request, other = await judge.read(ASK), (await judge.read(ASK)).watch()
+        watch = request.watch()
+        told = await asyncio.gather(
+            *(w.push(t) for w, t in [(watch, "a "), (watch, "b "), (other, "x "), (watch, "c ")])
+        )
+        assert told == ["a", " b", "x", " c"]
+        assert len(scorer.sizes) <= 4
+
+
+async def test_a_reply_is_never_scored_before_its_request_was_read() -> None:
+    scorer = ManyAtOnce("mist")
+    async with judging(scorer, "shadow", "enforce") as judge:
+        first = (await judge.read(ASK)).watch()
+        await first.push("a ")
+        busy = [asyncio.ensure_future(first.push("b ")) for _ in range(2)]
+        await asyncio.sleep(0)
+        late = (await judge.read(ASK)).watch()  # not read yet
+        assert await late.push("x y ") == "x y"
+        await asyncio.gather(*busy)

@@ -52,7 +52,7 @@ class _Packed:
 
     @classmethod
     def from_pretrained(cls, source: Any, *args: Any, config: Any = None, **rest: Any) -> Self:
-        """As transformers does it. Raises OSError or ValueError for a folder that holds no such model."""
+        """As transformers does it. Raises OSError or SafetensorError for a folder without whole weights."""
         place = Path(source) / WEIGHTS if source is not None else None
         if place is None or not place.is_file() or rest.get("state_dict") is not None:
             model: Self = super().from_pretrained(source, *args, config=config, **rest)  # type: ignore[misc]
@@ -70,6 +70,7 @@ class MarburyBaseModel(_Packed, BertModel):  # type: ignore[misc]
     """The backbone without a language-model head: states (batch, token, width)."""
 
     config_class = MarburyBaseConfig
+    _keys_to_ignore_on_load_unexpected = (r"^cls\.",)  # a folder with the head is no reason for a report
 
     def __init__(self, config: MarburyBaseConfig, add_pooling_layer: bool = False) -> None:
         super().__init__(config, add_pooling_layer)

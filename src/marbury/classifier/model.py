@@ -1,23 +1,31 @@
 """The classifier: a causal language model with a linear value head per side.
 
-On every token a head gives one logit for the harm of the whole text and one per restricted category. A layout
-`separate` has two classifiers of one side each, `shared` one classifier with both heads. Saved and loaded as any
-transformers model; the base's own configuration travels inside.
+On every token a head gives one logit for the harm of the whole text and one per restricted category. It reads the
+state of the last layer, or those of all layers (`reads`). A layout `separate` has two classifiers of one side each,
+`shared` one classifier with both heads. Saved and loaded as any transformers model; the base's own configuration
+travels inside.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import layer_norm
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 import marbury.classifier.backbone  # noqa: F401  (registers marbury-base)
 from marbury.scoring import Side
 
+Reads = Literal["last", "all"]
+
 
 class ClassifierConfig(PreTrainedConfig):  # type: ignore[misc]
-    """What a saved classifier says of itself; `window` is the smoothing of the output side in tokens."""
+    """What a saved classifier says of itself.
+
+    `window` is the smoothing of the output side in tokens. `reads` says what a head sees of a token: "last", the
+    state of the last layer, or "all", the states of all layers, each normalised, one after the other.
+    """
 
     model_type = "marbury-classifier"
 
@@ -29,6 +37,7 @@ class ClassifierConfig(PreTrainedConfig):  # type: ignore[misc]
         window: int = 1,
         max_tokens: int = 512,
         constitution: str = "",
+        reads: Reads = "last",
         **rest: Any,
     ) -> None:
         self.base = base or {}
@@ -37,12 +46,19 @@ class ClassifierConfig(PreTrainedConfig):  # type: ignore[misc]
         self.window = window
         self.max_tokens = max_tokens
         self.constitution = constitution
+        self.reads = reads
         super().__init__(**rest)
 
     def base_config(self) -> Any:
         """The configuration of the base model."""
         values = dict(self.base)
         return CONFIG_MAPPING[values.pop("model_type")](**values)
+
+    def state_width(self) -> int:
+        """How many numbers a head reads of a token."""
+        text = self.base_config().get_text_config()
+        width: int = text.hidden_size * (text.num_hidden_layers if self.reads == "all" else 1)
+        return width
 
 
 class Classifier(PreTrainedModel):  # type: ignore[misc]
@@ -55,7 +71,7 @@ class Classifier(PreTrainedModel):  # type: ignore[misc]
         super().__init__(config)
         base = config.base_config()
         self.backbone = backbone if backbone is not None else AutoModelForCausalLM.from_config(base)
-        width = base.get_text_config().hidden_size
+        width = config.state_width()
         self.heads = nn.ModuleDict({side: nn.Linear(width, 1 + len(config.categories)) for side in config.sides})
         self.post_init()
 
@@ -65,31 +81,40 @@ class Classifier(PreTrainedModel):  # type: ignore[misc]
             nn.init.zeros_(module.weight)  # type: ignore[arg-type]
             nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
-    def forward(self, ids_BT: Tensor, cache: Any = None) -> Tensor:
-        """States of the last layer (batch, token, width). A cache is read and then covers these tokens too.
+    def forward(
+        self, ids_BT: Tensor, cache: Any = None, next_token: bool = False, **rest: Any
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """What the heads read (batch, token, `state_width`). A cache is read and then covers these tokens too.
 
-        Sequences are padded on the right, so that the causal mask alone hides the padding.
+        With `next_token` there are also the base's own logits (batch, token, vocabulary). Sequences are padded on the
+        right, so that the causal mask alone hides the padding. `rest` goes to the base.
         """
-        out = self.backbone.base_model(input_ids=ids_BT, cache=cache, use_cache=cache is not None)
-        states_BTD: Tensor = out.last_hidden_state
-        return states_BTD
+        # The whole base makes the logits: its output embeddings alone know nothing of scales, caps and further layers.
+        reader = self.backbone if next_token else self.backbone.base_model
+        each = next_token or self.config.reads == "all"
+        out = reader(input_ids=ids_BT, cache=cache, use_cache=cache is not None, output_hidden_states=each, **rest)
+        if self.config.reads == "all":
+            # Each layer to mean 0 and variance 1: in most families the states grow from layer to layer.
+            layers = [layer_norm(layer.float(), layer.shape[-1:]).to(layer.dtype) for layer in out.hidden_states[1:]]
+            states_BTD: Tensor = torch.cat(layers, -1)
+        else:
+            states_BTD = out.hidden_states[-1] if next_token else out.last_hidden_state
+        return (states_BTD, out.logits) if next_token else states_BTD
 
     def score(self, hidden_BTD: Tensor, side: Side) -> Tensor:
         """Logits (batch, token, 1 + categories) of one side."""
         logits_BTC: Tensor = self.heads[side](hidden_BTD)
         return logits_BTC
 
-    def next_token_logits(self, hidden_BTD: Tensor) -> Tensor:
-        """Logits over the vocabulary, through the base's own language-model head."""
-        if self.config.base.get("model_type") in {"bert", "marbury-base"}:
-            logits_BTV: Tensor = self.backbone.cls(hidden_BTD)
-        else:
-            logits_BTV = self.backbone.get_output_embeddings()(hidden_BTD)
-        return logits_BTV
-
 
 def build(
-    backbone: Any, sides: Sequence[Side], categories: Sequence[str], window: int, max_tokens: int, constitution: str
+    backbone: Any,
+    sides: Sequence[Side],
+    categories: Sequence[str],
+    window: int,
+    max_tokens: int,
+    constitution: str,
+    reads: Reads = "last",
 ) -> Classifier:
     """A classifier with fresh heads on a loaded base model."""
     limit = getattr(backbone.config, "max_position_embeddings", None) or max_tokens
@@ -101,6 +126,7 @@ def build(
         window=window,
         max_tokens=min(max_tokens, limit),
         constitution=constitution,
+        reads=reads,
     )
     return Classifier(config, backbone)
 

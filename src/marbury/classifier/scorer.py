@@ -1,194 +1,76 @@
-"""The `Scorer` on torch: one step per token with a cache, for any base model.
+"""The `Scorer` on classifiers: one step per token with a memory, many streams in one step.
 
-A reply is scored in the context of its request. A context has a limit; when it is full it begins again with the
-head of the conversation and its most recent half, so that a stream of any length costs a bounded number of steps a
-token and a bounded amount of memory. The rule looks at the tokens alone, so streamed and whole scoring agree.
+What computes is an engine: a kernel on the CPU for the small bases that it fits, torch for every other. A request is
+read once; each reply to it goes on from a copy of its memory, and what both have read is kept for the conversation's
+next turn. A stream holds its request's memory and its own, of at most `max_tokens` each, until it is closed.
 """
 
-import copy
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Literal, Self
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
-from transformers import AutoTokenizer, DynamicCache
+from transformers import AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from marbury.classifier.batches import HEAD
-from marbury.classifier.encoding import Encoder, PieceCutter
+from marbury.classifier.context import Logits, Reads, read_together
+from marbury.classifier.encoding import Encoder
+from marbury.classifier.engine import Engine
 from marbury.classifier.model import Classifier
-from marbury.errors import WorkspaceError
+from marbury.classifier.prefixes import Prefixes
+from marbury.classifier.reply import Part, StreamReading, StreamReply, only
+from marbury.classifier.torch_engine import TorchEngine
+from marbury.errors import SettingsError, WorkspaceError
 from marbury.records import Message
 from marbury.scoring import Score, Side
 
-
-class Context:
-    """A growing token sequence and what the model remembers of it."""
-
-    def __init__(self, model: Classifier, limit: int) -> None:
-        self._model, self._limit = model, limit
-        self._head: list[int] = []
-        self._window: list[int] = []
-        self._cache: Any = None
-
-    def extend(self, ids: Sequence[int], before_restart: Callable[[], None] | None = None) -> Tensor:
-        """States (token, width) of the new tokens. `before_restart` is called when older tokens are about to go."""
-        states, start = [], 0
-        while start < len(ids):
-            room = self._limit - len(self._window)
-            if room <= 0:
-                if before_restart is not None:
-                    before_restart()
-                self._restart()
-                continue
-            states.append(self._step(ids[start : start + room]))
-            start += room
-        return torch.cat(states) if states else torch.empty(0, self._model.config.base_config().hidden_size)
-
-    def peek(self, ids: Sequence[int]) -> Tensor:
-        """States that these tokens would have now; the context does not change."""
-        kept = len(self._window)
-        states = self._step(ids)
-        del self._window[kept:]
-        self._cache.crop(-len(ids))
-        return states
-
-    def fork(self) -> "Context":
-        """A context of its own with the same past."""
-        twin = Context(self._model, self._limit)
-        twin._head, twin._window = list(self._head), list(self._window)
-        twin._cache = copy.deepcopy(self._cache)
-        return twin
-
-    @torch.inference_mode()
-    def _step(self, ids: Sequence[int]) -> Tensor:
-        if self._cache is None:
-            self._cache = DynamicCache(config=self._model.backbone.config)
-        device = self._model.device
-        states_BTD: Tensor = self._model(torch.tensor([list(ids)], device=device), self._cache)
-        self._head += ids[: max(0, HEAD - len(self._head))]
-        self._window += ids
-        return states_BTD[0]
-
-    def _restart(self) -> None:
-        recent = self._window[-(self._limit // 2) :]
-        head = self._head[: min(HEAD, self._limit // 4)]
-        self._window, self._cache = [], None
-        self._step(head + recent)
-
-
-class TorchReply:
-    """Scores one reply token by token."""
-
-    def __init__(self, context: Context, model: Classifier, encoder: Encoder) -> None:
-        self._context: Context | None = context
-        self._model, self._encoder = model, encoder
-        self._cutter = PieceCutter()
-        self._recent: deque[Tensor] = deque(maxlen=max(1, model.config.window))
-        self._end = 0
-        self._last: Score | None = None
-
-    def push(self, text: str) -> list[Score]:
-        """Take more text; give the scores of the tokens that no later text can change."""
-        return self._score(self._cutter.push(text))
-
-    def finish(self) -> list[Score]:
-        """The text is complete: give the scores that were still held back."""
-        return self._score(self._cutter.finish())
-
-    def close(self) -> None:
-        """Free the cache."""
-        self._context = None
-        self._recent.clear()
-
-    def _score(self, pieces: list[str]) -> list[Score]:
-        if self._context is None or not pieces:
-            return []
-        groups = [self._encoder.tokens(piece) for piece in pieces]
-        states = self._context.extend([token for group in groups for token in group])
-        with torch.inference_mode():
-            logits = iter(self._model.score(states, "output").float().cpu())
-        scores = []
-        for piece, group in zip(pieces, groups, strict=True):
-            for number in range(len(group)):
-                self._recent.append(next(logits))
-                end = self._end + len(piece) if number == len(group) - 1 else self._end
-                scores.append(self._smooth(end))
-            self._end += len(piece)
-            if not group:  # nothing in it for the tokenizer: it goes with the last score
-                scores.append(Score(self._end, *self._carried()))
-        return scores
-
-    def _smooth(self, end: int) -> Score:
-        """The mean of the last `window` logits, as the softmax loss trains them."""
-        harm, *categories = torch.stack(tuple(self._recent)).mean(0).tolist()
-        self._last = Score(end, harm, tuple(categories))
-        return self._last
-
-    def _carried(self) -> tuple[float, tuple[float, ...]]:
-        return (self._last.harm, self._last.categories) if self._last else (float("-inf"), ())
-
-
-class TorchReading:
-    """A request that has been read."""
-
-    def __init__(self, scorer: "StreamScorer", messages: Sequence[Message]) -> None:
-        self._scorer, self._messages = scorer, messages
-        self._contexts: dict[int, Context] = {}
-        self.score = self._input_score()
-
-    def _input_score(self) -> Score:
-        """The highest score over the ends of all turns, and over where a context had to begin again."""
-        model, encoder = self._scorer.part("input")
-        ids, ends = encoder.request(self._messages)
-        marker = encoder.markers["assistant"]
-        context = Context(model, model.config.max_tokens - len(marker))
-        seen: list[Tensor] = []
-
-        def peek() -> None:
-            seen.append(context.peek(marker)[-1])
-
-        states = context.extend(ids, peek)
-        seen += [states[end] for end in ends]
-        self._contexts[id(model)] = context
-        with torch.inference_mode():
-            logits = model.score(torch.stack(seen), "input").float().cpu()
-        harm, *categories = logits[int(logits[:, 0].argmax())].tolist()
-        return Score(sum(len(m.content) for m in self._messages), harm, tuple(categories))
-
-    def reply(self) -> TorchReply:
-        """Begin a reply to this request."""
-        model, encoder = self._scorer.part("output")
-        context = self._contexts.get(id(model))
-        if context is None:
-            ids, _ = encoder.request(self._messages)
-            context = Context(model, model.config.max_tokens - len(encoder.markers["assistant"]))
-            context.extend(ids)
-            self._contexts[id(model)] = context
-        return TorchReply(context.fork(), model, encoder)
-
-    def close(self) -> None:
-        """Free the caches."""
-        self._contexts.clear()
+EngineName = Literal["auto", "kernel", "torch"]
+Precision = Literal["int8", "fp32"]
+PREFIX_MB = 256
 
 
 class StreamScorer:
-    """The classifiers of a run folder, ready to read. Not for two threads at once."""
+    """The classifiers of a run folder, ready to read. Not for two threads at once.
 
-    def __init__(self, parts: dict[Side, tuple[Classifier, Encoder]]) -> None:
-        self._parts = parts
-        for model, _ in parts.values():
-            model.eval()
+    `engine`: what computes; auto takes the kernel where it fits. `precision`: of the kernel. `prefix_mb`: what may
+    be kept of conversations for their next turn and for those that begin alike, in MiB; 0 keeps nothing. `device`:
+    of torch; None: where the weights are.
+    """
+
+    def __init__(
+        self,
+        parts: dict[Side, tuple[Classifier, Encoder]],
+        engine: EngineName = "auto",
+        precision: Precision = "int8",
+        prefix_mb: int = PREFIX_MB,
+        device: str | None = None,
+    ) -> None:
+        made: dict[int, Part] = {}
+        models = {id(model): (model, encoder) for model, encoder in parts.values()}
+        for number, (model, encoder) in models.items():
+            kept = Prefixes((prefix_mb << 20) // len(models))
+            made[number] = Part(model, encoder, choose_engine(model, engine, precision, device), kept)
+        self._parts: dict[Side, Part] = {side: made[id(model)] for side, (model, _) in parts.items()}
 
     @classmethod
-    def load(cls, folder: Path, threads: int | None = None) -> Self:
+    def load(
+        cls,
+        folder: Path,
+        threads: int | None = None,
+        engine: EngineName = "auto",
+        precision: Precision = "int8",
+        prefix_mb: int = PREFIX_MB,
+        device: str | None = None,
+    ) -> Self:
         """The classifiers that `train` saved. `threads`: how many this process gives to torch; None: its own choice.
+
+        `device` is torch's; None: a GPU if there is one.
 
         Raises:
             WorkspaceError: there are none, a side is missing, or a file is missing or damaged.
+            SettingsError: the engine cannot compute these classifiers.
         """
         disable_progress_bar()
         if threads is not None:
@@ -203,26 +85,79 @@ class StreamScorer:
                 parts[side] = part
         if set(parts) != {"input", "output"}:
             raise WorkspaceError(f"{folder}: no classifier for both sides: run `marbury train {folder.parent}`")
-        return cls(parts)
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(parts, engine, precision, prefix_mb, device)
 
     @property
     def categories(self) -> tuple[str, ...]:
         """The restricted categories, in the order of the scores."""
-        return tuple(self._parts["output"][0].config.categories)
+        return tuple(self._parts["output"].model.config.categories)
 
     @property
     def constitution(self) -> str:
         """The version of the constitution that the classifiers were trained for."""
-        version: str = self._parts["output"][0].config.constitution
+        version: str = self._parts["output"].model.config.constitution
         return version
 
-    def part(self, side: Side) -> tuple[Classifier, Encoder]:
-        """The classifier and encoder of one side."""
+    def part(self, side: Side) -> Part:
+        """What reads for one side."""
         return self._parts[side]
 
-    def read(self, messages: Sequence[Message]) -> TorchReading:
+    def read(self, messages: Sequence[Message]) -> StreamReading:
         """Read a request: all messages before the reply."""
-        return TorchReading(self, tuple(messages))
+        return only(self.read_all([messages]))
+
+    def read_all(self, requests: Sequence[Sequence[Message]]) -> list[StreamReading | Exception]:
+        """Read many requests side by side; one that fails gives its failure and stops no other."""
+        reads = [self._read(tuple(messages)) for messages in requests]
+        return read_together(self._parts["input"].engine, reads)
+
+    def push_all(self, pushes: Sequence[tuple[StreamReply, str | None]]) -> list[list[Score] | Exception]:
+        """Push text to many replies side by side, or finish them with None: what each `push` would give.
+
+        One that fails gives its failure and stops no other. No reply may occur twice.
+        """
+        return read_together(self._parts["output"].engine, [reply.advance(text) for reply, text in pushes])
+
+    def _read(self, messages: tuple[Message, ...]) -> Reads[StreamReading]:
+        """The score is the highest over the ends of all turns, and over where a context had to begin again."""
+        part, output = self._parts["input"], self._parts["output"]
+        ids, ends = part.encoder.request(messages)
+        marker = part.encoder.markers["assistant"]
+        context = part.context()
+        seen: list[Logits] = []
+
+        def peek() -> Reads[None]:
+            seen.append((yield from context.peek(marker))[-1])
+
+        logits = yield from context.extend(ids, peek)
+        context.remember()
+        columns = np.stack([*seen, *(logits[end] for end in ends)])[:, part.engine.columns["input"]]
+        harm, *categories = columns[int(columns[:, 0].argmax())].tolist()
+        score = Score(sum(len(message.content) for message in messages), harm, tuple(categories))
+        if part is output:
+            return StreamReading(output, messages, score, context)
+        context.close()
+        return StreamReading(output, messages, score, None)
+
+
+def choose_engine(model: Classifier, engine: EngineName, precision: Precision, device: str | None = None) -> Engine:
+    """What computes a classifier.
+
+    Raises:
+        SettingsError: the engine that is asked for cannot compute it.
+    """
+    from marbury.classifier.kernel import KernelEngine  # late: numba takes a second, and other bases do without
+
+    if engine == "kernel" or (engine == "auto" and KernelEngine.fits(model)):
+        try:
+            return KernelEngine.of(model, precision)
+        except ValueError as error:
+            raise SettingsError(f"engine kernel: {error}; take engine torch or auto") from error
+    try:
+        return TorchEngine(model if device is None else model.to(device))
+    except ValueError as error:
+        raise SettingsError(f"engine torch: {error}") from error
 
 
 def _load_part(place: Path) -> tuple[Classifier, Encoder]:

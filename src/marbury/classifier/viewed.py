@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from msgspec.structs import replace
 
 from marbury.records import Message
-from marbury.scoring import Reading, ReplyScorer, Score, Scorer
+from marbury.scoring import Reading, ReplyScorer, Score, Scorer, push_all
 from marbury.views import ViewStream, views
 
 
@@ -20,7 +20,7 @@ class ViewedReply:
 
     def __init__(self, begin: Callable[[], ReplyScorer]) -> None:
         self._begin = begin
-        self._raw = begin()
+        self.raw = begin()  # scores the reply as it is written
         self._stream = ViewStream()
         self._views: dict[int, ReplyScorer] = {}
         self._unread = ""  # what the plain scorer has not scored yet
@@ -30,8 +30,14 @@ class ViewedReply:
 
     def push(self, text: str) -> list[Score]:
         """Take more text; give the scores of the tokens that no later text can change."""
+        return self.scored(text, self.raw.push(text))
+
+    def scored(self, text: str | None, plain: list[Score]) -> list[Score]:
+        """What `push` gives (for None: `finish`), when the plain reply has been pushed and has given these scores."""
+        if text is None:
+            return self._finished(plain)
         self._unread += text
-        return [self._with_views(score) for score in self._raw.push(text)]
+        return [self._with_views(score) for score in plain]
 
     def finish(self) -> list[Score]:
         """The text is complete: give the scores that were still held back.
@@ -39,7 +45,10 @@ class ViewedReply:
         The last score also says what the views held back. Without one, there is one more at the end of the text if
         that is higher than all before.
         """
-        scores = [self._with_views(score) for score in self._raw.finish()]
+        return self._finished(self.raw.finish())
+
+    def _finished(self, plain: list[Score]) -> list[Score]:
+        scores = [self._with_views(score) for score in plain]
         self._say(self._stream.finish())
         for number in list(self._views):
             self._end_view(number)
@@ -51,7 +60,7 @@ class ViewedReply:
 
     def close(self) -> None:
         """Free the memory of all streams."""
-        self._raw.close()
+        self.raw.close()
         for scorer in self._views.values():
             scorer.close()
 
@@ -124,6 +133,14 @@ class ViewedScorer:
         """Read a request: all messages before the reply."""
         return ViewedReading(self.scorer, messages)
 
+    def push_all(self, pushes: Sequence[tuple[ViewedReply, str | None]]) -> list[list[Score] | Exception]:
+        """Push text to many replies, or finish them with None, in one step of the scorer; views, which are rare, alone.
+
+        One that fails gives its failure and stops no other. No reply may occur twice.
+        """
+        plain = push_all(self.scorer, [(reply.raw, text) for reply, text in pushes])
+        return [_scored(reply, text, scores) for (reply, text), scores in zip(pushes, plain, strict=True)]
+
 
 def higher(scores: Sequence[Score]) -> Score:
     """The first of the highest scores. One that is not a number counts as the highest."""
@@ -138,6 +155,15 @@ def decoded(messages: Sequence[Message]) -> Iterator[tuple[Message, ...]]:
             replace(message, content=those[min(number, len(those) - 1)].text) if those else message
             for message, those in zip(messages, found, strict=True)
         )
+
+
+def _scored(reply: ViewedReply, text: str | None, plain: list[Score] | Exception) -> list[Score] | Exception:
+    if isinstance(plain, Exception):
+        return plain
+    try:
+        return reply.scored(text, plain)
+    except Exception as error:  # handed to whoever asked
+        return error
 
 
 def _score_of(scorer: Scorer, messages: Sequence[Message]) -> Score:

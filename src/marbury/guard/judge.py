@@ -8,6 +8,7 @@ from functools import partial
 
 from marbury.errors import GuardError
 from marbury.guard.judged import JudgedRequest, Mode, Policy
+from marbury.guard.together import advance_all
 from marbury.guard.worker import Worker
 from marbury.records import Message
 from marbury.scoring import Scorer, Thresholds
@@ -35,7 +36,7 @@ class Judge:
         self.input_mode = input_mode
         self.output_mode = output_mode
         self._policy = Policy(scorer, thresholds, input_mode, output_mode, timeout_s)
-        self._worker = Worker()
+        self._worker = Worker(partial(advance_all, scorer))
 
     async def read(self, messages: Sequence[Message]) -> JudgedRequest:
         """Read a request; where the input is enforced, its verdict is there when this returns.

@@ -1,19 +1,19 @@
 """One request before the judge, and the watches over the replies to it.
 
-All scorer work goes to the worker; what it gives is taken up in the event loop. Whatever fails, and a caller that is
-cancelled too, closes the request: nothing is released after that.
+All scorer work goes to the worker; what it gives is taken up in the event loop. The steps of requests that wait at
+the same time are taken side by side (`together.py`). Whatever fails, and a caller that is cancelled too, closes the
+request: nothing is released after that.
 """
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
 from marbury.errors import GuardError
 from marbury.guard.watch import Watch
-from marbury.guard.worker import Worker
+from marbury.guard.worker import Worker, wait
 from marbury.records import Message, turns_of
 from marbury.scoring import Reading, Scorer, Thresholds, Verdict, verdict
 
@@ -37,6 +37,10 @@ class Released(NamedTuple):
 
     text: str
     stopped: bool
+
+
+Steps = Sequence[tuple["AsyncWatch", str | None]]
+Stepping = Generator[tuple[Watch, str | None], str, list[Released]]  # says what to push where, gets what is released
 
 
 class JudgedRequest:
@@ -74,9 +78,11 @@ class JudgedRequest:
     async def open(self) -> None:
         """Read the request. Raises GuardError as `Judge.read` does."""
         if self._policy.input_mode == "enforce":
-            await self._guarded(self._read)
+            await self._guarded(self._worker.submit(self._read, self))
         elif self._policy.input_mode == "shadow" or self._policy.output_mode != "off":
-            self._start(self._read)  # the worker keeps the order, so replies are scored after it
+            self._start(
+                self._worker.submit(self._read, self)
+            )  # the worker keeps the order, so replies are scored after it
 
     def watch(self) -> "AsyncWatch":
         """A watch over one channel of one choice of the reply."""
@@ -84,7 +90,7 @@ class JudgedRequest:
         self._watches.append(watch)
         return watch
 
-    async def advance(self, steps: Sequence[tuple["AsyncWatch", str | None]]) -> list[Released]:
+    async def advance(self, steps: Steps) -> list[Released]:
         """Many steps on watches of this request in one trip to the scorer: text to push, or None to finish.
 
         Raises:
@@ -93,7 +99,7 @@ class JudgedRequest:
         if self._policy.output_mode == "enforce":
             if self._closed:
                 return [Released("", True)] * len(steps)  # "stopped", so that nobody waits for more
-            return await self._guarded(partial(self._step, steps))
+            return await self._guarded(self._worker.join((self, steps), self))
         if self._policy.output_mode == "shadow" and not self._closed:
             self._behind.extend(steps)
             self._catch_up()
@@ -116,30 +122,30 @@ class JudgedRequest:
             self._behind.clear()
             if self._pending is not None:
                 self._pending.cancel()
-            self._worker.post(self._free)
+            self._worker.post(self._free, self)
 
     def free(self, watch: "AsyncWatch") -> None:
         """Free what the scorer remembers of one reply."""
-        self._worker.post(lambda: watch.inner.close() if watch.inner else None)
+        self._worker.post(lambda: watch.inner.close() if watch.inner else None, self)
 
-    async def _guarded(self, work: Callable[[], T]) -> T:
-        """Enforced work: however it fails, and also when the caller is cancelled, the request is closed."""
+    async def _guarded(self, job: "asyncio.Future[T]") -> T:
+        """Wait for enforced work: however it fails, and also when the caller is cancelled, the request is closed."""
         try:
-            return await self._worker.run(work, self._policy.timeout_s)
+            return await wait(job, self._policy.timeout_s)
         except BaseException as error:
             self.close()
             if isinstance(error, GuardError):
                 self._failure = error
             raise
 
-    def _start(self, work: Callable[[], object]) -> None:
-        self._pending = self._worker.submit(work)
+    def _start(self, job: "asyncio.Future[object]") -> None:
+        self._pending = job
         self._pending.add_done_callback(self._ended)
 
     def _catch_up(self) -> None:
         if self._pending is None and self._behind:
             steps, self._behind = self._behind, []
-            self._start(partial(self._step, steps))
+            self._start(self._worker.join((self, steps), self))
 
     def _ended(self, job: "asyncio.Future[object]") -> None:
         self._pending = None
@@ -165,14 +171,15 @@ class JudgedRequest:
         limit = self._policy.thresholds.limit("input", self._turns)
         self.verdict = verdict(score, limit, "input", self._policy.scorer.categories)
 
-    def _step(self, steps: Sequence[tuple["AsyncWatch", str | None]]) -> list[Released]:
+    def stepping(self, steps: Steps) -> Stepping:
+        """The steps, one after the other; runs in the scorer's thread, as part of `together.advance_all`."""
         released = []
         for asked, text in steps:
             if asked.closed:
                 released.append(Released("", True))
                 continue
             watch = asked.inner = asked.inner or self._begin()
-            out = watch.finish() if text is None else watch.push(text)
+            out = yield watch, text
             released.append(Released(out, watch.stopped is not None))
         return released
 

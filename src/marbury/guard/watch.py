@@ -8,8 +8,9 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from marbury import scoring
 from marbury.errors import GuardError
-from marbury.scoring import ReplyScorer, Score, Verdict, verdict
+from marbury.scoring import ReplyScorer, Score, Scorer, Verdict, verdict
 
 
 class Watch:
@@ -58,12 +59,7 @@ class Watch:
         Raises:
             GuardError: the scorer failed; the watch is closed then. In shadow it is remembered in `failure`.
         """
-        released = ""
-        if text and not self._closed:
-            self._arrived += len(text)
-            self._held += text
-            released = self._advance(partial(self._scorer.push, text))
-        return released if self._enforce else text
+        return self._push(text, partial(self._scorer.push, text))
 
     def finish(self) -> str:
         """The text is complete: give the rest, if it scores below the limit.
@@ -71,9 +67,7 @@ class Watch:
         Raises:
             GuardError: the scorer failed, or left a part of the text without a score. In shadow as for `push`.
         """
-        released = "" if self._closed else self._advance(self._scorer.finish, last=True)
-        self.close()
-        return released if self._enforce else ""
+        return self._finish(self._scorer.finish)
 
     def close(self) -> None:
         """Release nothing more and free the scorer. May be called twice."""
@@ -81,6 +75,19 @@ class Watch:
             self._closed = True
             self._held = ""
             self._scorer.close()
+
+    def _push(self, text: str, step: Callable[[], list[Score]]) -> str:
+        released = ""
+        if text and not self._closed:
+            self._arrived += len(text)
+            self._held += text
+            released = self._advance(step)
+        return released if self._enforce else text
+
+    def _finish(self, step: Callable[[], list[Score]]) -> str:
+        released = "" if self._closed else self._advance(step, last=True)
+        self.close()
+        return released if self._enforce else ""
 
     def _advance(self, step: Callable[[], list[Score]], *, last: bool = False) -> str:
         try:
@@ -123,6 +130,33 @@ class Watch:
         if self.stopped:
             self.close()
         return released
+
+
+def push_all(scorer: Scorer, pushes: Sequence[tuple[Watch, str | None]]) -> list[str | GuardError]:
+    """Push text to many watches, or finish them with None, in one step of the scorer: what each gives or raises.
+
+    No watch may occur twice.
+    """
+    asked = {n: (w._scorer, text) for n, (w, text) in enumerate(pushes) if not w._closed and text != ""}
+    said: dict[int, list[Score] | Exception] = {}
+    try:
+        said = dict(zip(asked, scoring.push_all(scorer, list(asked.values())), strict=True)) if asked else {}
+    except Exception as error:  # whatever a classifier can raise: it holds for all of them
+        said = dict.fromkeys(asked, error)
+    released: list[str | GuardError] = []
+    for number, (watch, text) in enumerate(pushes):
+        step = partial(_said, said.get(number, []))
+        try:
+            released.append(watch._finish(step) if text is None else watch._push(text, step))
+        except GuardError as error:
+            released.append(error)
+    return released
+
+
+def _said(scores: list[Score] | Exception) -> list[Score]:
+    if isinstance(scores, Exception):
+        raise scores
+    return scores
 
 
 def _scores(step: Callable[[], list[Score]]) -> list[Score]:

@@ -20,6 +20,8 @@ class ServeSettings:
     output: Mode = "enforce"  # the same for replies
     block_status: Literal[200, 400] = 200  # a blocked request gets an empty answer, or OpenAI's error
     threads: int = 1  # of the classifier: a step is small, and more threads wait for each other on a busy machine
+    engine: Literal["auto", "kernel", "torch"] = "auto"  # what computes; auto: the CPU kernel where it fits, else torch
+    prefix_mb: int = 256  # MiB for what was read of conversations, for their next turn; 0 keeps nothing
     timeout_s: float = 10.0  # longest wait for the classifier before the guard closes
     upstream_timeout_s: float = 600.0  # longest silence of the upstream
     max_body_bytes: int = 1_048_576  # longest request
@@ -32,7 +34,10 @@ class ServeSettings:
         for name in ("threads", "timeout_s", "upstream_timeout_s", "max_body_bytes", "max_messages", "max_reply_bytes"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be greater than 0")
-        for name, known in (("input", ("enforce", "shadow", "off")), ("output", ("enforce", "shadow", "off"))):
+        if self.prefix_mb < 0:
+            raise ValueError("prefix_mb must not be negative")
+        modes = ("enforce", "shadow", "off")
+        for name, known in (("input", modes), ("output", modes), ("engine", ("auto", "kernel", "torch"))):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)!r}")
         if self.block_status not in (200, 400):
