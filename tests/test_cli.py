@@ -68,6 +68,20 @@ def test_run_until_dataset_and_show(run: Path) -> None:
     assert "out of date" in shown and "done" in shown  # show reads marbury.toml, which knows nothing of --set
 
 
+def test_dataset_takes_files_on_the_command_line_and_says_what_it_read_as_what(run: Path, tmp_path: Path) -> None:
+    assert marbury("run", run, "--until", "augment", "--set", "augment.variants=0").exit_code == 0
+    rows = [f'{{"ask": "May I take lamp {n} of {n}?", "verdict": {n % 2}}}' for n in range(20)]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows).replace("ask", "prompt").replace("verdict", "label"))
+    (tmp_path / "b.jsonl").write_text("\n".join(rows))
+    before = (run / "marbury.toml").read_text()
+    result = marbury("dataset", run, "--import", tmp_path / "a.jsonl")
+    assert result.exit_code == 0 and "a.jsonl: request from 'prompt', label from 'label'" in result.output
+    assert "imported 20" in result.output and "[[dataset.imports]]\npath = " in result.output
+    assert (run / "marbury.toml").read_text() == before
+    result = marbury("dataset", run, "--import", tmp_path / "a.jsonl", "--import", tmp_path / "b.jsonl")
+    assert result.exit_code == 1 and "there are 'ask', 'verdict'" in result.output
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

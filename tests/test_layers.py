@@ -12,7 +12,7 @@ SOURCE = Path(marbury.__file__).parent
 FLOORS = {
     1: {"records", "scoring", "settings", "workspace", "metrics", "ciphers", "progress", "errors", "views"},
     2: {"constitution", "chat", "grading"},
-    3: {"synth", "augment", "dataset", "imports", "near", "split"},
+    3: {"synth", "augment", "dataset", "split"},
     4: {"classifier", "calibrate"},
     5: {"guard"},
     6: {"serve", "evaluate"},

@@ -183,3 +183,17 @@ def test_a_missing_traffic_file_is_named_before_anything_runs(finished: Workspac
     settings = pipeline.load_settings(finished, {"calibrate": {"traffic": "gone.jsonl"}})
     with pytest.raises(SettingsError, match=r"\[calibrate\] names gone.jsonl"):
         pipeline.step(finished, settings, "calibrate")
+
+
+def test_imported_files_of_one_name_are_inputs_of_their_own(finished: Workspace, tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "x.jsonl" for folder in ("a", "b")]
+    for path in paths:
+        write_atomic(path, b'{"prompt": "dear?", "label": 0}\n')
+    settings, columns = pipeline.with_imports(pipeline.load_settings(finished), [str(path) for path in paths])
+    assert list(columns) == [str(path) for path in paths]
+    before = pipeline.step(finished, settings, "dataset").stage.key()
+    for path in paths:
+        write_atomic(path, b'{"prompt": "cheap?", "label": 0}\n')
+        after = pipeline.step(finished, settings, "dataset").stage.key()
+        assert after != before
+        before = after

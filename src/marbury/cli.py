@@ -1,5 +1,6 @@
 """The command line: `marbury VERB RUN`. It parses, calls, prints, and knows no more than that."""
 
+import json
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
@@ -148,7 +149,33 @@ def _stage_command(name: str, text: str) -> None:
 
 _stage_command("synth", "Write examples for every category: with a model, or from the bundled Orvane corpus.")
 _stage_command("augment", "Make variants of the examples: encodings, framings, padding, split turns, long histories.")
-_stage_command("dataset", "Divide examples and variants into train, valid and test, and write a card.")
+
+
+@app.command()
+@explained
+def dataset(
+    folder: Run,
+    set_: Set = None,
+    import_: Annotated[
+        list[str] | None,
+        typer.Option("--import", help="A file of your own labelled rows; its columns are guessed and shown."),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Divide examples, variants and your own rows into train, valid and test, and write a card."""
+    ws = pipeline.open_run(folder)
+    settings = pipeline.load_settings(ws, _overrides(set_, "dataset"))
+    settings, found = pipeline.with_imports(settings, import_ or [])
+    for path, columns in found.items():
+        read = ", ".join(f"{what} from {name!r}" for what, name in columns.items())
+        err.print(escape(f"{path}: {read}"), highlight=False, soft_wrap=True)
+    _run_stage(ws, settings, "dataset", force=force)
+    if found:
+        tables = "".join(f"\n[[dataset.imports]]\npath = {json.dumps(path)}" for path in found)
+        told = f"`marbury run` reads marbury.toml alone: to keep this, add to {ws.settings}:{tables}"
+        err.print(escape(told), highlight=False, soft_wrap=True)
+
+
 _stage_command("train", "Train the input and the output classifier.")
 _stage_command("calibrate", "Choose the thresholds from harmless traffic at a false-positive rate.")
 _stage_command("evaluate", "Attack the guard with held-out attacks and write the report.")

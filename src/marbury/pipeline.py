@@ -3,8 +3,8 @@
 Late imports live here alone, so that light commands start fast.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from marbury.workspace import Counts, Stage, Workspace, hash_path
 
 if TYPE_CHECKING:
     from marbury.calibrate import Calibration
+    from marbury.classifier.scorer import EngineName
     from marbury.classifier.viewed import ViewedScorer
     from marbury.serve import ServeSettings
 
@@ -40,7 +41,7 @@ def load_settings(ws: Workspace, overrides: Mapping[str, Mapping[str, Any]] | No
     """
     from marbury.augment.stage import AugmentSettings
     from marbury.calibrate import CalibrateSettings
-    from marbury.classifier.train import TrainSettings
+    from marbury.classifier.settings import TrainSettings
     from marbury.dataset import DatasetSettings
     from marbury.evaluate.stage import EvaluateSettings
     from marbury.serve import ServeSettings
@@ -64,6 +65,21 @@ def load_settings(ws: Workspace, overrides: Mapping[str, Mapping[str, Any]] | No
             raise SettingsError(f"{ws.settings}: {name} is a table: write [{name}] and its settings below")
         merged[name] = build(kind, {**table, **(overrides or {}).get(name, {})}, f"{ws.settings} [{name}]")
     return merged
+
+
+def with_imports(settings: Mapping[str, Any], paths: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
+    """Settings that import these files too, and of each file which column will be read as what.
+
+    Raises:
+        DataError: a file cannot be read.
+        SettingsError: its columns cannot be guessed.
+    """
+    from marbury.dataset.imports import guess
+    from marbury.dataset.mapping import with_paths
+
+    imports = with_paths(settings["dataset"].imports, paths)
+    columns = {one.path: guess(one) for one in imports if one.path in paths}
+    return {**settings, "dataset": replace(settings["dataset"], imports=imports)}, columns
 
 
 def open_run(root: Path) -> Workspace:
@@ -97,7 +113,8 @@ def _given(stage: str, *files: Path) -> dict[str, str]:
     for path in files:
         if not path.is_file():
             raise SettingsError(f"[{stage}] names {path}, and there is no such file: correct it in marbury.toml")
-    return {path.name: hash_path(path) for path in files}
+    names = [path.name for path in files]
+    return {path.name if names.count(path.name) == 1 else str(path): hash_path(path) for path in files}
 
 
 def _policy(ws: Workspace) -> dict[str, str]:
@@ -125,14 +142,19 @@ def _dataset(ws: Workspace, settings: Any) -> Step:
     from marbury import dataset
 
     inputs = _inputs(ws, examples=(ws.examples, "synth"), variants=(ws.variants, "augment"))
-    outputs = (ws.train, ws.valid, ws.test, ws.card)
+    if settings.imports:
+        inputs |= _policy(ws) | _given("dataset", *(Path(one.path) for one in settings.imports))
+    outputs = (ws.train, ws.valid, ws.test, ws.card, ws.set_aside)
     return Step(Stage("dataset", settings, inputs), outputs, lambda: dataset.run(ws, settings))
 
 
 def _train(ws: Workspace, settings: Any) -> Step:
     from marbury.classifier import train
+    from marbury.classifier.stopping import VALID
 
     inputs = _policy(ws) | _inputs(ws, train=(ws.train, "dataset"))
+    if settings.stop_source == VALID:
+        inputs |= _inputs(ws, valid=(ws.valid, "dataset"))
     return Step(Stage("train", settings, inputs), (ws.classifier,), lambda: train.run(ws, settings))
 
 
@@ -174,8 +196,10 @@ _MAKERS: dict[str, Callable[[Workspace, Any], Step]] = {
 }
 
 
-def load_guard(ws: Workspace, threads: int | None = None) -> "tuple[ViewedScorer, Calibration]":
-    """The classifiers of a run, behind views, and their thresholds. `threads` as in `StreamScorer.load`.
+def load_guard(
+    ws: Workspace, threads: int | None = None, engine: "EngineName" = "auto", prefix_mb: int = 256
+) -> "tuple[ViewedScorer, Calibration]":
+    """The classifiers of a run, behind views, and their thresholds. What can be chosen is as in `StreamScorer.load`.
 
     Raises:
         WorkspaceError: classifiers or thresholds are missing, or belong to another constitution.
@@ -185,7 +209,7 @@ def load_guard(ws: Workspace, threads: int | None = None) -> "tuple[ViewedScorer
     from marbury.classifier.viewed import ViewedScorer
 
     calibration = read_calibration(ws)
-    scorer = StreamScorer.load(ws.need(ws.classifier, "train"), threads)
+    scorer = StreamScorer.load(ws.need(ws.classifier, "train"), threads, engine, prefix_mb=prefix_mb)
     if calibration.constitution != scorer.constitution:
         raise WorkspaceError(
             f"{ws.root}: the thresholds are for constitution {calibration.constitution[:12]}, the classifiers for "
@@ -207,7 +231,7 @@ def serve(ws: Workspace, settings: "ServeSettings") -> None:
     ws.need(ws.thresholds, "calibrate")
 
     def judge() -> Judge:
-        scorer, calibration = load_guard(ws, settings.threads)
+        scorer, calibration = load_guard(ws, settings.threads, settings.engine, settings.prefix_mb)
         return Judge(
             scorer,
             calibration.thresholds,

@@ -45,14 +45,17 @@ def _check_tables(kind: Any, table: Mapping[str, Any], where: str) -> None:
     """Refuse unknown names in a table and in the tables of its fields."""
     check_names(table, [field.name for field in fields(kind)], where)
     for name, hint in get_type_hints(kind).items():
+        given = table.get(name)
+        if is_dataclass(hint) and isinstance(given, Mapping):
+            _check_tables(hint, given, f"{where} {name}")
         inner = next((part for part in get_args(hint) if is_dataclass(part)), None)
-        for number, part in enumerate(table.get(name, ()) if inner else (), 1):
+        for number, part in enumerate(given if inner and isinstance(given, list) else (), 1):
             if isinstance(part, Mapping):
                 _check_tables(inner, part, f"{where} {name} {number}")
 
 
 def build(kind: type[Settings], table: Mapping[str, Any], where: str) -> Settings:
-    """A settings dataclass from a table; a field may hold a tuple of dataclasses, each a table of its own.
+    """A settings dataclass from a table; a field may hold a dataclass or a tuple of them, each a table of its own.
 
     Raises:
         SettingsError: a key is unknown (names the nearest one), or a value has the wrong type or range.

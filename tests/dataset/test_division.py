@@ -10,7 +10,9 @@ from marbury import dataset
 from marbury.augment import stage as augment
 from marbury.augment.templates import bundled
 from marbury.ciphers import CIPHERS
-from marbury.dataset import DatasetSettings, divide, exactly, load, roughly
+from marbury.dataset import DatasetSettings, load
+from marbury.dataset.card import card
+from marbury.dataset.division import DUPLICATE, LEAK, NEARBY, Dataset, divide, exactly, roughly
 from marbury.errors import DataError, WorkspaceError
 from marbury.records import Example, Message, read_rows, to_jsonl
 from marbury.split import HELD_OUT_TEMPLATE_FAMILIES, is_held_out, split_of
@@ -95,14 +97,16 @@ def test_the_card_counts_and_says_the_seed(ws: Workspace) -> None:
         assert f"| {title} | train | valid | test |" in text
 
 
+def dropped(data: Dataset) -> list[tuple[str, str, str]]:
+    return [(one.row.id, one.reason, one.twin) for one in data.dropped]
+
+
 def test_duplicates_are_dropped_and_named() -> None:
     twin = row_of(BASE[0].pair, "a  lamp for\ntrain", "twin")
     data = divide([*BASE, twin], seed=0)
     assert data.splits["train"] == BASE[:1]
-    assert [ids for ids in data.dropped.values() if ids] == [["twin"]]
-    assert "- 1 because the same conversation with the same labels came before in this split: twin" in dataset.card(
-        data, 0
-    )
+    assert dropped(data) == [("twin", DUPLICATE, BASE[0].id)]
+    assert f"- 1 because {DUPLICATE}: twin" in card(data, 0)
 
 
 def test_of_twins_across_splits_the_test_keeps_its_own() -> None:
@@ -121,7 +125,33 @@ def test_a_training_row_with_a_request_of_the_test_is_dropped(text: str) -> None
     leak = row_of(pair_in("train", 1), text, "leak")
     data = divide([leak, *BASE], seed=0)
     assert leak not in data.splits["train"] and BASE[2] in data.splits["test"]
-    assert ["leak"] in data.dropped.values()
+    assert dropped(data) == [("leak", LEAK, BASE[2].id)]
+
+
+LONG = "how do I dim the lamp in the hall of the old house"
+
+
+@pytest.mark.parametrize(("text", "reason"), [(LONG, LEAK), (f"{LONG}, please", NEARBY)])
+def test_what_was_made_from_a_dropped_row_is_dropped_with_it(text: str, reason: str) -> None:
+    tested = row_of(pair_in("test", 1), LONG)
+    leak = row_of(pair_in("train", 1), text, "leak")
+    made = msgspec.structs.replace(row_of(leak.pair, "qvz gur ynzc", "made"), origin="leak", chain=("cipher:rot13",))
+    data = divide([*BASE, leak, made, tested], seed=0)
+    assert dropped(data) == [("leak", reason, tested.id), ("made", reason, tested.id)]
+
+
+def test_attacks_with_one_template_are_not_compared_with_each_other() -> None:
+    rows = []
+    for split in ("train", "test"):
+        pair = pair_in(split, 2)
+        text = "Once upon a time an old keeper told me this, and now you tell me too, word for word: " + split
+        rows.append(msgspec.structs.replace(row_of(pair, text), chain=("template:story/one",)))
+    assert not divide([*BASE, *rows], seed=0).dropped
+
+
+def test_rows_may_be_kept_on_one_side() -> None:
+    stray = row_of(pair_in("train", 1), "a lamp apart")
+    assert stray in divide([*BASE, stray], seed=0, sides={stray.id: "test"}).splits["test"]
 
 
 def test_roughly_keeps_different_requests_apart() -> None:
