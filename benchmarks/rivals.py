@@ -11,6 +11,8 @@ from sklearn.pipeline import make_pipeline
 from transformers import AutoModel, AutoTokenizer
 
 from marbury.classifier.base import minilm_path
+from marbury.classifier.trainer import uses_bf16
+from marbury.progress import track
 
 Rival = Callable[[Sequence[str], Sequence[bool], Sequence[str]], list[float]]
 
@@ -35,7 +37,7 @@ def embed(texts: Sequence[str], max_tokens: int = 256) -> NDArray[np.float32]:
     model, tokenizer = AutoModel.from_pretrained(minilm_path()).eval(), AutoTokenizer.from_pretrained(minilm_path())
     out = np.zeros((len(texts), model.config.hidden_size), np.float32)
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
-    for start in range(0, len(order), 32):
+    for start in track(range(0, len(order), 32), "embed"):
         part = order[start : start + 32]
         batch = tokenizer(
             [texts[number] for number in part],
@@ -45,7 +47,8 @@ def embed(texts: Sequence[str], max_tokens: int = 256) -> NDArray[np.float32]:
             return_tensors="pt",
         )
         mask_BT1 = batch["attention_mask"][..., None]
-        states_BTD = model(**batch).last_hidden_state
+        with torch.autocast("cpu", torch.bfloat16, enabled=uses_bf16("auto")):
+            states_BTD = model(**batch).last_hidden_state.float()
         means_BD = (states_BTD * mask_BT1).sum(1) / mask_BT1.sum(1)
         out[part] = torch.nn.functional.normalize(means_BD, dim=1).numpy()
     return out

@@ -1,10 +1,12 @@
 """False stops on replies of other worlds: harmless talk that has nothing to do with the constitution.
 
-    python benchmarks/worlds.py RUN DATA TEXT [--rows 1000] [--errors FILE]
+    python benchmarks/worlds.py RUN DATA TEXT [--rows 3200] [--errors FILE]
 
 RUN is a finished run folder, DATA the folder of public safety data, TEXT the one with assistant_answers.jsonl.gz. The
-guard judges with views and at its calibrated thresholds. Answers are those to tasks that the adaptation of marbury-base
-did not see; exchanges are harmless ones of sources that it did not see.
+guard judges with views and at its calibrated thresholds, those for single and for multi-turn talk. Answers are those to
+tasks that the adaptation of marbury-base did not see; conversations are harmless ones of sources that it did not see.
+To say that at most 0.1 % are stopped takes 3,000 replies of which none is: `at most` is the exact (Clopper-Pearson)
+upper bound with 95 % confidence.
 """
 
 import argparse
@@ -14,24 +16,46 @@ import math
 import sys
 import zlib
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from public import HELD_OUT, Text, exchanges, sample, write_errors
+from public import HELD_OUT, Text, conversations, sample, write_errors
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import binomtest
 
-from marbury.metrics import rate
-from marbury.pipeline import load_guard
-from marbury.progress import track
-from marbury.records import Message
-from marbury.scoring import whole
-from marbury.workspace import Workspace
+from marbury.errors import MarburyError
+from marbury.metrics import upper_bound
+from marbury.pipeline import load_guard, open_run
+from marbury.progress import Bar
+from marbury.records import Message, turns_of
+from marbury.scoring import Score, Scorer, Thresholds, push_all
 
 ANSWER = 3000  # longest reply, in characters
 ASKED = "Could you help me with this task?"  # the answers come without their tasks
+TOGETHER = 32  # replies that are read side by side
 
 
-def answers(folder: Path) -> list[Text]:
+class Judged(NamedTuple):
+    """One conversation and what the guard says of it."""
+
+    text: Text
+    harm: float
+    stopped: bool
+    blocked: bool
+
+
+class Talk(NamedTuple):
+    """A conversation: where it comes from, the request with all before it, and the reply."""
+
+    id: str
+    source: str
+    request: tuple[Message, ...]
+    reply: str
+
+
+def answers(folder: Path) -> list[Talk]:
     """Answers to tasks that the adaptation did not see."""
     path = folder / "assistant_answers.jsonl.gz"
     if not path.exists():
@@ -39,7 +63,54 @@ def answers(folder: Path) -> list[Text]:
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
     held = [row for row in rows if zlib.crc32(row["task"].encode()) % 2]
-    return [Text(row["id"], "assistant_answers", ASKED, row["text"][:ANSWER], False) for row in held]
+    asked = (Message("user", ASKED),)
+    return [Talk(row["id"], "assistant_answers", asked, row["text"][:ANSWER]) for row in held]
+
+
+def talks(folder: Path) -> list[Talk]:
+    """The harmless conversations of the held-out sources."""
+    found = [(source, name, talk) for source in HELD_OUT for name, talk in conversations(folder, source)]
+    return [Talk(name, source, talk[:-1], talk[-1].content[:ANSWER]) for source, name, talk in found]
+
+
+def judge(scorer: Scorer, limits: Thresholds, those: Sequence[Talk]) -> Iterator[Judged]:
+    """The verdicts on some conversations, whose replies are read side by side. Raises what fails."""
+    readings = [scorer.read(talk.request) for talk in those]
+    replies = [reading.reply() for reading in readings]
+    try:
+        pushed = push_all(scorer, [(reply, talk.reply) for reply, talk in zip(replies, those, strict=True)])
+        ended = push_all(scorer, [(reply, None) for reply in replies])
+        for talk, reading, *parts in zip(those, readings, pushed, ended, strict=True):
+            harms = [score.harm for part in parts for score in _given(part)]
+            harm = max(harms, key=lambda one: (math.isnan(one), one), default=-math.inf)
+            turns, asked = turns_of(talk.request), "\n\n".join(message.content for message in talk.request)
+            yield Judged(
+                Text(talk.id, talk.source, asked, talk.reply, False, turns),
+                harm,
+                stopped=not harm < limits.limit("output", turns),
+                blocked=not reading.score.harm < limits.limit("input", turns),
+            )
+    finally:
+        for reply in replies:
+            reply.close()
+        for reading in readings:
+            reading.close()
+
+
+def _given(part: list[Score] | Exception) -> list[Score]:
+    if isinstance(part, Exception):
+        raise part
+    return part
+
+
+def share(hits: Sequence[bool]) -> str:
+    """Hits of how many, the share in %, its exact 95 % interval, and the one-sided upper bound."""
+    interval = binomtest(sum(hits), len(hits)).proportion_ci(0.95, method="exact")
+    bound = upper_bound(sum(hits), len(hits), 0.95)
+    return (
+        f"{sum(hits)}: {100 * sum(hits) / len(hits):.2f} % [{100 * interval.low:.2f}, {100 * interval.high:.2f}], "
+        f"at most {100 * bound:.2f}"
+    )
 
 
 def main() -> None:
@@ -47,33 +118,38 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("text", type=Path)
-    parser.add_argument("--rows", type=int, default=1000, help="conversations in all; half of them answers")
+    parser.add_argument("--rows", type=int, default=3200, help="replies in all; half of them answers, if there are")
     parser.add_argument("--errors", type=Path, help="write the 50 highest scores here")
     options = parser.parse_args()
-    texts = sample(answers(options.text), options.rows // 2, "worlds")
-    others = [t for source in HELD_OUT for t in exchanges(options.data, source, False)]
-    texts += [t._replace(reply=(t.reply or "")[:ANSWER]) for t in sample(others, options.rows // 2, "worlds")]
-    scorer, calibration = load_guard(Workspace(options.run))
-    limits = calibration.thresholds
-    stops: dict[str, list[bool]] = defaultdict(list)
-    blocks: dict[str, list[bool]] = defaultdict(list)
-    scored = []
-    for text in track(texts, "score"):
-        asked, replied = whole(scorer, [Message("user", text.request)], text.reply)
-        harm = replied.harm if replied else -math.inf
-        stops[text.source].append(not harm < limits.output_single)
-        blocks[text.source].append(not asked.harm < limits.input_single)
-        scored.append((harm, text))
-    table = Table(
-        "replies", "rows", "stopped", "request blocked", title="harmless talk of other worlds [95 % interval]"
-    )
-    for source in [*stops, "all"]:
-        hits = stops[source] if source in stops else [hit for those in stops.values() for hit in those]
-        asks = blocks[source] if source in blocks else [hit for those in blocks.values() for hit in those]
-        table.add_row(source, str(len(hits)), str(rate(sum(hits), len(hits))), str(rate(sum(asks), len(asks))))
-    Console(width=120).print(table)
+    chosen = sample(answers(options.text), options.rows // 2, "worlds")
+    chosen += sample(talks(options.data), options.rows - len(chosen), "worlds")
+    chosen.sort(key=lambda talk: (len(talk.reply), talk.id))
+    try:
+        scorer, calibration = load_guard(open_run(options.run))
+    except MarburyError as error:
+        sys.exit(str(error))
+    judged: list[Judged] = []
+    with Bar("judge", len(chosen)) as bar:
+        for start in range(0, len(chosen), TOGETHER):
+            part = chosen[start : start + TOGETHER]
+            judged += judge(scorer, calibration.thresholds, part)
+            bar.advance(len(part))
+    show(judged)
     if options.errors:
-        write_errors(options.errors, scored)
+        write_errors(options.errors, [(one.harm, one.text) for one in judged])
+
+
+def show(judged: Sequence[Judged]) -> None:
+    """A row for each source and kind of talk, and one for all."""
+    groups: dict[str, list[Judged]] = defaultdict(list)
+    for one in sorted(judged, key=lambda one: (one.text.source, one.text.kind)):
+        groups[f"{one.text.source}, {one.text.kind}-turn"].append(one)
+    groups["all"] = list(judged)
+    table = Table("replies", "rows", "replies stopped [95 %], at most", "requests blocked [95 %], at most")
+    for name, those in groups.items():
+        stopped, blocked = share([one.stopped for one in those]), share([one.blocked for one in those])
+        table.add_row(name, str(len(those)), stopped, blocked)
+    Console(width=140).print(table)
 
 
 if __name__ == "__main__":
