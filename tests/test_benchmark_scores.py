@@ -12,12 +12,14 @@ import torch
 from tiny_base import save_tiny_base
 from transformers import AutoTokenizer
 
+from marbury.augment.stage import AugmentSettings
 from marbury.calibrate import read_traffic
 from marbury.ciphers import CIPHERS
 from marbury.classifier.base import load_base
 from marbury.classifier.encoding import Encoder
 from marbury.classifier.model import Classifier, build
 from marbury.classifier.scorer import StreamScorer
+from marbury.classifier.settings import TrainSettings
 from marbury.records import Example, Message, Traffic, to_jsonl
 from marbury.scoring import Side, whole
 from marbury.split import is_held_out
@@ -142,6 +144,62 @@ def write_run(root: Path) -> Workspace:
 def run_main(module: Any, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     monkeypatch.setattr("sys.argv", [module.__name__, *arguments])
     module.main()
+
+
+def test_an_ablation_goes_on_with_the_cells_that_are_missing(
+    script: Script, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ablation, ws, out = script("ablation"), write_run(tmp_path / "run"), tmp_path / "out.jsonl"
+    monkeypatch.setitem(ablation.CELLS, "default", {"base": str(tiny), "epochs": 1.0, "freeze_layers": 0})
+    talk = (Message("user", sentence("traffic")), Message("assistant", "The wren sings."))
+    monkeypatch.setattr(ablation, "read_traffic", lambda _: [Traffic("traffic", talk)])
+    trained: list[int] = []
+    train_parts = ablation.train_parts
+
+    def counted(rows: Sequence[Example], settings: TrainSettings, *rest: Any) -> Any:
+        trained.append(settings.seed)
+        return train_parts(rows, settings, *rest)
+
+    monkeypatch.setattr(ablation, "train_parts", counted)
+    fixed = (str(ws.root), "--rows", "8", "--only", "default", "--out", str(out), "--markdown")
+    run_main(ablation, monkeypatch, *fixed, "--seeds", "1")
+    first = out.read_text(encoding="utf-8")
+    run_main(ablation, monkeypatch, *fixed, "--seeds", "2")
+    assert trained == [0, 1]
+    assert out.read_text(encoding="utf-8").startswith(first)
+    results = [json.loads(line)["results"] for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [list(found) for found in results] == [["views", "no views"]] * 2
+    assert all(0 <= found["views"][f"{side} AUROC"] <= 1 for found in results for side in BOTH)
+    monkeypatch.setitem(ablation.CELLS, "default", {**ablation.CELLS["default"], "learning_rate": 1e-4})
+    run_main(ablation, monkeypatch, *fixed, "--seeds", "1")
+    assert trained == [0, 1, 0], "what other settings gave does not count"
+
+
+def test_by_writer_no_row_of_the_left_out_files_is_trained_on(script: Script, tmp_path: Path) -> None:
+    orvane, ws = script("orvane"), write_run(tmp_path)
+    train, test, _ = orvane.fold_of(ws, ["a1", "a5"], AugmentSettings())
+    assert {row.source for row in train} == {"a3"} and any(not row.chain for row in train)
+    assert len(test) == 16 and {row.source for row in test} == {"a1", "a5"} and not any(row.chain for row in test)
+    with pytest.raises(SystemExit, match="a1"):
+        orvane.fold_of(ws, ["a9"], AugmentSettings())
+
+
+def test_training_rows_that_ask_what_a_left_out_writer_asks_go_with_their_pair(script: Script, tmp_path: Path) -> None:
+    orvane, ws = script("orvane"), write_run(tmp_path)
+    rows = [example("a3", n, harmful=bool(n % 2)) for n in range(4)]
+    same = example("a1", 0, harmful=False)
+    twin = Example(
+        id="twin",
+        category=same.category,
+        messages=same.messages,
+        request_harmful=False,
+        reply_harmful=False,
+        pair=rows[0].pair,
+        source="a3",
+    )
+    ws.train.write_bytes(to_jsonl([*rows, twin]))
+    train, _, removed = orvane.fold_of(ws, ["a1"], AugmentSettings(variants=0))
+    assert [row.id for row in train] == [row.id for row in rows[1:]] and removed == 2
 
 
 def test_orvane_counts_each_request_once_and_sorts_rows_by_what_is_held_out(script: Script) -> None:
