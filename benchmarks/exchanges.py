@@ -9,7 +9,6 @@ same requests; the names of speakers in its replies ("[JailBreak]:") are taken o
 away. A reading of the request alone shows what the reply adds.
 """
 
-import argparse
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from learned import score, train
-from prompts import HERE, means, tuned
+from prompts import HERE, means, options_of, tuned
 from public import HELD_OUT, Text, exchanges, sample, without_near, write_errors
 from rich.console import Console
 from rich.table import Table
@@ -85,14 +84,7 @@ def report(scores: Sequence[float], test: Sequence[Text]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="folder of the public safety data")
-    parser.add_argument("--base", action="append", help="base model; may be given more than once")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--set", action="append", default=[], help="a setting of training, as KEY=VALUE")
-    parser.add_argument("--share", type=float, default=1.0, help="part of the rows, for a quick try")
-    parser.add_argument("--errors", type=Path, help="write 50 misses and 50 false alarms of the last seed here")
-    options = parser.parse_args()
+    options = options_of(__doc__).parse_args()
     learning, test, removed = splits(options.data, options.share)
     console, harmful = Console(width=160), sum(text.harmful for text in learning)
     console.print(

@@ -171,15 +171,21 @@ def tuned(given: Sequence[str], **known: object) -> TrainSettings:
         sys.exit(str(error))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options_of(text: str | None) -> argparse.ArgumentParser:
+    """What a benchmark takes that trains on public data; `text` is its own description."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder of the public safety data")
     parser.add_argument("--base", action="append", help="base model; may be given more than once")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--set", action="append", default=[], help="a setting of training, as KEY=VALUE")
     parser.add_argument("--share", type=float, default=1.0, help="part of the rows, for a quick try")
-    parser.add_argument("--validate", action="store_true", help=f"test on {', '.join(VALID)}, taken out of training")
     parser.add_argument("--errors", type=Path, help="write 50 misses and 50 false alarms of the last seed here")
+    return parser
+
+
+def main() -> None:
+    parser = options_of(__doc__)
+    parser.add_argument("--validate", action="store_true", help=f"test on {', '.join(VALID)}, taken out of training")
     options = parser.parse_args()
     learning, limit, test, removed = splits(options.data, options.share, options.validate)
     console = Console(width=140)

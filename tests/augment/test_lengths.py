@@ -8,8 +8,10 @@ import msgspec
 import pytest
 
 import marbury
+from marbury.augment import lengths as lengths_module
 from marbury.augment.editing import Pool, pool_of, question
 from marbury.augment.lengths import lengths, tokens
+from marbury.classifier.settings import TrainSettings
 from marbury.records import Example, Message, read_rows
 from marbury.split import is_held_out
 
@@ -49,6 +51,10 @@ def test_harmful_and_harmless_rows_become_long_alike(name: str) -> None:
     totals = [sum(row.request_harmful is harmful for row in ROWS) for harmful in (True, False)]
     rates = [share / total for share, total in zip(shares, totals, strict=True)]
     assert min(rates) > 0.25 and abs(rates[0] - rates[1]) < 0.35
+
+
+def test_the_window_is_that_of_training() -> None:
+    assert lengths_module.WINDOW == TrainSettings().max_tokens
 
 
 @pytest.mark.parametrize("name", ["long:reply-inside", "long:reply-woven"])

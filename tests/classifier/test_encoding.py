@@ -1,6 +1,7 @@
 import copy
 import json
 import re
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from marbury.classifier.encoding import (
     Encoder,
     PieceCutter,
     cut,
-    flatten,
     reserve_turns,
     special_tokens,
 )
@@ -29,6 +29,10 @@ from marbury.records import Message
 
 ENCODERS = {name: Encoder(make()) for name, make in FAMILIES.items()}
 families = pytest.mark.parametrize("family", FAMILIES)
+
+
+def flatten(groups: Iterable[Iterable[int]]) -> list[int]:
+    return [token for group in groups for token in group]
 
 
 def marked(tokenizer: Any) -> Encoder:

@@ -22,7 +22,7 @@ from marbury.augment.editing import (
 )
 from marbury.records import Example, Message
 
-_WINDOW = 384  # tokens of a training sequence
+WINDOW = 384  # tokens of a training sequence, as [train] max_tokens has it by default
 _LEAST = 120  # characters of an innocent part
 _JOINTS = 12  # tokens between the parts of a reply
 _BREAK = re.compile(r"(?<=[.!?。！？])\s+|\n+")
@@ -39,7 +39,7 @@ def tokens(text: str) -> int:
 def _room(example: Example) -> int:
     """Tokens at the end of a reply that a training sequence keeps."""
     request = sum(tokens(message.content) + 1 for message in example.request)
-    return _WINDOW - min(_WINDOW // 2, request)
+    return WINDOW - min(WINDOW // 2, request)
 
 
 def _kept(example: Example) -> int:
@@ -90,7 +90,7 @@ def _request_long(before: Range, after: Range, choices: tuple[str, ...], trained
     def apply(example: Example, random: Random, pool: Pool) -> Example | None:
         low, high = after
         if trained:
-            high = min(high, int(3.6 * (_WINDOW // 2 - tokens(question(example)))))
+            high = min(high, int(3.6 * (WINDOW // 2 - tokens(question(example)))))
         passage = pool.pick_text(random, before, example.pair)
         rest = pool.pick_text(random, (low, high), example.pair) if 0 < low <= high else ""
         if passage is None or rest is None or (low > high):

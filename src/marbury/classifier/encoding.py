@@ -15,15 +15,14 @@ from typing import Any
 from tokenizers import AddedToken, normalizers, pre_tokenizers
 
 from marbury.records import Message, Role
-from marbury.views.readable import is_unreadable
+from marbury.views.readable import WIDE, is_unreadable
 
 MAX_PIECE = 32
 MAX_SPACE = 16
-_WIDE = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _PIECE = re.compile(
-    rf"\s{{{MAX_SPACE}}}|\s{{0,{MAX_SPACE - 1}}}(?:[{_WIDE}]|[^\s{_WIDE}]{{1,{MAX_PIECE}}})|\s{{1,{MAX_SPACE - 1}}}"
+    rf"\s{{{MAX_SPACE}}}|\s{{0,{MAX_SPACE - 1}}}(?:[{WIDE}]|[^\s{WIDE}]{{1,{MAX_PIECE}}})|\s{{1,{MAX_SPACE - 1}}}"
 )
-_ENDED = re.compile(rf"\s{{{MAX_SPACE}}}|\s*(?:[{_WIDE}]|[^\s{_WIDE}]{{{MAX_PIECE}}})")
+_ENDED = re.compile(rf"\s{{{MAX_SPACE}}}|\s*(?:[{WIDE}]|[^\s{WIDE}]{{{MAX_PIECE}}})")
 _ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
 _RESERVED: dict[Role, str] = {role: f"[unused{number}]" for number, role in enumerate(_ROLES, 1)}  # BERT's
 # Special tokens with which chat models open a turn, and what stands after the role's name.
@@ -226,8 +225,3 @@ class Encoder:
         ids += self.markers["assistant"]
         ends.append(len(ids) - 1)
         return ids, ends
-
-
-def flatten(groups: Iterable[Iterable[int]]) -> list[int]:
-    """Token groups as one list."""
-    return [token for group in groups for token in group]

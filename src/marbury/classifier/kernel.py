@@ -72,16 +72,12 @@ class KernelEngine:
         embeddings = bert.embeddings
         positions: Any = embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]
         words = _numpy(embeddings.word_embeddings.weight)
-        size = 1 + len(model.config.categories)
-        columns: dict[Side, slice] = {
-            side: slice(number * size, number * size + size) for number, side in enumerate(model.config.sides)
-        }
         return cls(
             _weights(model, KINDS[precision]),
             _wide(_half(words) if precision == "int8" else words),
             _wide(_numpy(positions)),
             _layout(bert.config, KINDS[precision]),
-            columns,
+            model.config.columns(),
         )
 
     @property

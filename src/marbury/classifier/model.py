@@ -54,6 +54,11 @@ class ClassifierConfig(PreTrainedConfig):  # type: ignore[misc]
         values = dict(self.base)
         return CONFIG_MAPPING[values.pop("model_type")](**values)
 
+    def columns(self) -> dict[Side, slice]:
+        """Where the logits of each side stand when those of all sides stand side by side."""
+        width = 1 + len(self.categories)
+        return {side: slice(number * width, (number + 1) * width) for number, side in enumerate(self.sides)}
+
     def state_width(self) -> int:
         """How many numbers a head reads of a token."""
         text = self.base_config().get_text_config()

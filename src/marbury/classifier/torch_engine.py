@@ -41,10 +41,7 @@ class TorchEngine:
         self._model = model.eval()
         self._device = model.device
         self._side_by_side = self._device.type != "cpu" if side_by_side is None else side_by_side
-        width = 1 + len(model.config.categories)
-        self._columns: dict[Side, slice] = {
-            side: slice(number * width, (number + 1) * width) for number, side in enumerate(model.config.sides)
-        }
+        self._columns: dict[Side, slice] = model.config.columns()
         text = model.config.base_config().get_text_config()
         self._positions = getattr(text, "max_position_embeddings", None) or 1 << 30
         self._no_mask = torch.zeros(1, 1, 1, 1, dtype=model.dtype, device=self._device)

@@ -25,9 +25,10 @@ _DIGITS_AMONG, _SHORTEST_MIX = 5, 12  # changes between letters and digits, and 
 _HEX = re.compile(r"(?:[0-9a-f]{16,}|[0-9A-F]{16,})")
 _SIGNS_ALONE, _KINDS = 5, 4  # signs of no script in one piece, and how many different ones
 
-_WIDE = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+# Ideographs and kana: each ends a piece.
+WIDE = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 # The pieces of `classifier/encoding.py` without white space; a test compares the two.
-_PIECE = re.compile(rf"[{_WIDE}]|[^\s{_WIDE}]{{1,32}}")
+_PIECE = re.compile(rf"[{WIDE}]|[^\s{WIDE}]{{1,32}}")
 _RUN = re.compile(r"[^\W\d_]+")
 _PART = re.compile(r"[^\W\d_a-z]?[a-z]+|[^\W\d_a-z]+")
 _MIX = re.compile(r"[^\W_]{12,}", re.ASCII)
