@@ -181,11 +181,12 @@ class Teacher:
         tokenizer = AutoTokenizer.from_pretrained(source)
         self.cls, self.sep = tokenizer.cls_token_id, tokenizer.sep_token_id
         self.markers = {token for group in encoder.markers.values() for token in group} | set(encoder.start)
+        self.unread = self.markers | set(encoder.unreadable)  # what it has never seen
 
     @torch.no_grad()
     def __call__(self, rows: list[list[int]]) -> Tensor:
         """Embeddings (row, width) of these sequences, the last tokens of each."""
-        texts = [[t for t in row if t not in self.markers][-TEACHER_TOKENS:] for row in rows]
+        texts = [[t for t in row if t not in self.unread][-TEACHER_TOKENS:] for row in rows]
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         out = torch.empty(len(texts), self.model.config.hidden_size)
         for start in range(0, len(order), 32):
