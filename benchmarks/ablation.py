@@ -52,6 +52,8 @@ CELLS: dict[str, dict[str, Any]] = {
     "frozen, last layer": {"tune": "frozen", "freeze_layers": 0},
     "frozen, all layers (probe)": {"tune": "frozen", "reads": "all", "freeze_layers": 0},
     "balance: none": {"balance": "none"},
+    "balance: cells": {"balance": "cells"},
+    "512 tokens": {"max_tokens": 512},
     "base: minilm": {"base": "minilm"},
     "without augmentation": {},
     "next-token term 0.05": {"ntp_weight": 0.05},

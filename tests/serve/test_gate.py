@@ -10,8 +10,8 @@ from rig import DONE, LIMITS, TRIGGER, event, in_channel
 
 from marbury.guard import Judge, ScriptedScorer
 from marbury.records import Message
-from marbury.serve.gate import ReplyGate
-from marbury.serve.request import Asked
+from marbury.serve.protocols.chat.gate import ReplyGate
+from marbury.serve.protocols.protocol import Asked
 
 CHANNELS = ["content", "reasoning_content", "refusal", "tool"]
 Said = dict[tuple[int, str], str]

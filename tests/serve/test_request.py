@@ -5,7 +5,7 @@ import pytest
 
 from marbury.errors import RequestError
 from marbury.records import Message
-from marbury.serve.request import judged_messages, read_request
+from marbury.serve.protocols.chat.request import judged_messages, read_request
 
 HELLO = [{"role": "user", "content": "hello"}]
 

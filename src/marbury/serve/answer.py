@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from starlette.types import Send
 
 from marbury.serve.failures import Failure
+from marbury.serve.protocols.protocol import Protocol
 
 JSON = "application/json"
 EVENTS = "text/event-stream; charset=utf-8"
@@ -13,8 +14,9 @@ EVENTS = "text/event-stream; charset=utf-8"
 class Answer:
     """The response to one request. `status` is 0 until something was sent."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, protocol: Protocol) -> None:
         self._send = send
+        self._protocol = protocol
         self._request_id = request_id
         self._kind = ""
         self.status = 0
@@ -41,9 +43,9 @@ class Answer:
         A response of another kind is left without its end; the server then breaks the connection.
         """
         if not self.status:
-            await self.whole(failure.status, failure.body(), failure.headers)
+            await self.whole(failure.status, self._protocol.body(failure), failure.headers)
         elif self._kind == EVENTS and not self.ended:
-            await self.part(failure.event())
+            await self.part(self._protocol.event(failure))
             await self.end()
 
     async def _start(self, status: int, kind: str, headers: Mapping[str, str]) -> None:

@@ -20,11 +20,13 @@ from marbury.serve.answer import JSON, Answer
 from marbury.serve.exchange import Exchange
 from marbury.serve.failures import failure_of
 from marbury.serve.journal import Journal, log_entry
+from marbury.serve.protocols.endpoints import ENDPOINTS
+from marbury.serve.protocols.plain import word
+from marbury.serve.protocols.protocol import Protocol
 from marbury.serve.service import Service
 from marbury.serve.settings import ServeSettings
-from marbury.serve.wire import word
 
-GUARDED = "POST /v1/chat/completions"
+GUARDED = ", ".join(f"POST /v1{endpoint.path}" for endpoint in ENDPOINTS)
 
 
 def create_app(
@@ -50,7 +52,7 @@ def create_app(
 
     app = Starlette(
         routes=[
-            Route("/v1/chat/completions", ChatCompletions(service), methods=["POST"]),
+            *(Route(f"/v1{each.path}", Endpoint(each, service), methods=["POST"]) for each in ENDPOINTS),
             Route("/v1/models", _models(service)),
             Route("/healthz", _healthz),
             Route("/readyz", _readyz(service)),
@@ -70,18 +72,19 @@ class ModelList(msgspec.Struct):
     data: list[dict[str, Any]]
 
 
-class ChatCompletions:
-    """The endpoint: reads the body, then lets an `Exchange` run for as long as the client is there."""
+class Endpoint:
+    """A guarded endpoint: reads the body, then lets an `Exchange` run for as long as the client is there."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, protocol: Protocol, service: Service) -> None:
+        self._protocol = protocol
         self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
         request_id = uuid.uuid4().hex
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        answer = Answer(send, request_id)
-        exchange = Exchange(self._service, request_id, headers, answer)
+        answer = Answer(send, request_id, self._protocol)
+        exchange = Exchange(self._protocol, self._service, request_id, headers, answer)
         with self._service.metrics.active.track_inprogress():
             try:
                 body = await _body(receive, self._service.settings.max_body_bytes)

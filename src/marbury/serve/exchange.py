@@ -18,32 +18,32 @@ from marbury.errors import MarburyError, ModelError, RequestError
 from marbury.guard import Judge, JudgedRequest
 from marbury.serve.answer import EVENTS, JSON, Answer
 from marbury.serve.failures import BLOCKED, BROKEN, NOT_READY, Failure, failure_of
-from marbury.serve.gate import ReplyGate
 from marbury.serve.journal import Entry
-from marbury.serve.request import Asked, read_request
+from marbury.serve.protocols.plain import word
+from marbury.serve.protocols.protocol import Asked, Gate, Protocol, Whole
 from marbury.serve.service import Service
 from marbury.serve.sse import EventParser
-from marbury.serve.whole import WholeReply, blocked
-from marbury.serve.wire import word
 
 T = TypeVar("T")
 log = logging.getLogger("marbury.serve")
-PATH = "/chat/completions"
 
 
 class Exchange:
-    """A chat completion between one client and the upstream."""
+    """One request to one endpoint, between one client and the upstream."""
 
-    def __init__(self, service: Service, request_id: str, headers: Mapping[str, str], answer: Answer) -> None:
+    def __init__(
+        self, protocol: Protocol, service: Service, request_id: str, headers: Mapping[str, str], answer: Answer
+    ) -> None:
+        self._protocol = protocol
         self._service = service
         self._settings = service.settings
         self._headers = headers
         self._answer = answer
         self._judge: Judge | None = service.judge
         self._judged: JudgedRequest | None = None
-        self._reply: ReplyGate | WholeReply | None = None
+        self._reply: Gate | Whole | None = None
         self._began = time.perf_counter()
-        self.entry = Entry(id=request_id, time=time.time(), route="chat_completions")
+        self.entry = Entry(id=request_id, time=time.time(), route=protocol.route)
 
     async def run(self, body: bytes) -> None:
         """Answer the request, whatever happens."""
@@ -74,7 +74,7 @@ class Exchange:
             return
         judge = self._judge
         try:
-            asked = read_request(body, self._settings.max_messages)
+            asked = self._protocol.read(body, self._settings.max_messages)
         except RequestError as error:
             if "enforce" in (judge.input_mode, judge.output_mode):
                 raise
@@ -87,7 +87,9 @@ class Exchange:
             await self._block(asked)
             return
         began = time.perf_counter()
-        async with self._service.upstream.request("POST", PATH, self._headers, asked.payload) as response:
+        async with self._service.upstream.request(
+            "POST", self._protocol.path, self._headers, asked.payload
+        ) as response:
             self.entry.upstream_seconds = round(time.perf_counter() - began, 6)
             await self._hand_on(response, asked)
 
@@ -98,14 +100,14 @@ class Exchange:
         elif response.status != 200:
             await self._hand_on_error(response, self._judged)
         elif asked.stream:
-            await self._hand_on_stream(response, ReplyGate(self._judged, asked, self.entry.id))
+            await self._hand_on_stream(response, self._protocol.gate(self._judged, asked, self.entry.id))
         else:
-            self._reply = reply = WholeReply(self._judged, asked, self.entry.id)
+            self._reply = reply = self._protocol.whole(self._judged, asked, self.entry.id)
             body = await self._timed(reply.judge(await self._service.upstream.whole(response)))
             self.entry.outcome = "output_blocked" if reply.stopped else "passed"
             await self._answer.whole(200, body)
 
-    async def _hand_on_stream(self, response: aiohttp.ClientResponse, gate: ReplyGate) -> None:
+    async def _hand_on_stream(self, response: aiohttp.ClientResponse, gate: Gate) -> None:
         self._reply = gate
         if response.content_type != "text/event-stream":
             raise ModelError(f"the upstream sent {response.content_type} when a stream was asked for")
@@ -122,7 +124,7 @@ class Exchange:
         if not gate.stopped:
             await _read_end(response)
 
-    async def _send(self, out: bytes, response: aiohttp.ClientResponse, gate: ReplyGate) -> None:
+    async def _send(self, out: bytes, response: aiohttp.ClientResponse, gate: Gate) -> None:
         if gate.stopped:
             self.entry.outcome = "output_blocked"
             if gate.ended:
@@ -136,7 +138,7 @@ class Exchange:
         streamed = response.content_type == "text/event-stream"
         kind = EVENTS if streamed else response.headers.get("content-type", JSON)
         parser, body = EventParser(self._settings.max_reply_bytes), bytearray()
-        gate = ReplyGate(judged, asked, self.entry.id) if judged and streamed else None
+        gate = self._protocol.gate(judged, asked, self.entry.id) if judged and streamed else None
         self._reply = gate
         async for data in response.content.iter_any():
             await self._answer.part(data, response.status, kind)
@@ -146,11 +148,11 @@ class Exchange:
                 body += data
         await self._answer.end()
         if judged is not None and response.status == 200 and not streamed:
-            self._reply = WholeReply(judged, asked, self.entry.id)
+            self._reply = self._protocol.whole(judged, asked, self.entry.id)
             with contextlib.suppress(ModelError):
                 await self._reply.judge(bytes(body))
 
-    async def _overhear(self, gate: ReplyGate, parser: EventParser, data: bytes) -> ReplyGate | None:
+    async def _overhear(self, gate: Gate, parser: EventParser, data: bytes) -> Gate | None:
         try:
             await gate.feed(parser.feed(data))
         except ModelError as error:
@@ -170,17 +172,17 @@ class Exchange:
         failure = Failure(status, code, message, "upstream_error")
         wait = response.headers.get("retry-after", "")
         headers = {"retry-after": wait} if wait.isdecimal() else failure.headers
-        await self._answer.whole(status, failure.body(), headers)
+        await self._answer.whole(status, self._protocol.body(failure), headers)
 
     async def _block(self, asked: Asked) -> None:
         self.entry.outcome = "input_blocked"
         if self._settings.block_status == 400:
-            await self._answer.whole(400, BLOCKED.body())
+            await self._answer.whole(400, self._protocol.body(BLOCKED))
         elif asked.stream:
-            await self._answer.part(blocked(asked, self.entry.id))
+            await self._answer.part(self._protocol.blocked(asked, self.entry.id))
             await self._answer.end()
         else:
-            await self._answer.whole(200, blocked(asked, self.entry.id))
+            await self._answer.whole(200, self._protocol.blocked(asked, self.entry.id))
 
     async def _fail(self, failure: Failure) -> None:
         self.entry.outcome = failure.outcome
@@ -198,7 +200,7 @@ class Exchange:
         if judged is not None:
             await judged.settle()
             entry.input = judged.verdict
-            entry.outputs = self._reply.verdicts() if self._reply else []
+            entry.outputs = list(self._reply.verdicts()) if self._reply else []
             entry.steps = sum(watch.steps for watch in judged.watches)
             if judged.failure is not None:
                 entry.error = entry.error or str(judged.failure)

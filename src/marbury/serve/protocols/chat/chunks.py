@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from marbury.guard import AsyncWatch, Released
-from marbury.serve.wire import LEGACY, Channel, Function, Head, OutChoice, Said, ToolCall
+from marbury.serve.protocols.chat.wire import LEGACY, Channel, Function, Head, OutChoice, Said, ToolCall
 
 
 @dataclass

@@ -4,10 +4,9 @@ from typing import Any
 
 from marbury.errors import ModelError
 from marbury.guard import AsyncWatch, JudgedRequest
-from marbury.serve.gate import DONE, FILTERED
 from marbury.serve.journal import OutputVerdict
-from marbury.serve.request import Asked
-from marbury.serve.wire import (
+from marbury.serve.protocols.chat.gate import DONE, FILTERED
+from marbury.serve.protocols.chat.wire import (
     NO_USAGE,
     Arrived,
     Channel,
@@ -17,12 +16,11 @@ from marbury.serve.wire import (
     OutChoice,
     Said,
     arrived_from,
-    call_id,
     channel_name,
-    numbers,
     texts,
-    word,
 )
+from marbury.serve.protocols.plain import call_id, numbers, word
+from marbury.serve.protocols.protocol import Asked
 
 WITHHELD: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None}
 

@@ -4,7 +4,6 @@ The structs hold all that may pass: what has no field here is dropped while deco
 whatever comes next). Texts of the model are in `Said`; everything else that passes is a number or one word.
 """
 
-import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,11 +11,10 @@ from typing import Any
 import msgspec
 
 from marbury.errors import ModelError
+from marbury.serve.protocols.plain import word
 
 Channel = tuple[str, int]  # a field of the reply, and the tool call it belongs to
 LEGACY = -1  # the place of `function_call` among the tool calls
-_WORD = re.compile(r"[\w./:@+=|~-]{1,256}", re.ASCII)
-_CALL_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _TEXTS = ("reasoning_content", "reasoning", "content", "refusal")
 
 
@@ -138,29 +136,6 @@ def channel_name(channel: Channel) -> str:
     if kind not in ("name", "arguments"):
         return kind
     return f"function_call.{kind}" if place == LEGACY else f"tool_calls[{place}].{kind}"
-
-
-def word(text: str | None, default: str) -> str:
-    """A name for machines if it is one word, else the default."""
-    return text if text is not None and _WORD.fullmatch(text) else default
-
-
-def call_id(text: str | None) -> str | None:
-    """The id of a tool call if it is a short word."""
-    return text if text is not None and _CALL_ID.fullmatch(text) else None
-
-
-def numbers(value: Any) -> dict[str, Any]:
-    """What of a usage object is numbers."""
-    if not isinstance(value, dict):
-        return {}
-    counts: dict[str, Any] = {}
-    for key, part in value.items():
-        if isinstance(part, dict):
-            counts[key] = numbers(part)
-        elif isinstance(part, int | float):
-            counts[key] = part
-    return {key: part for key, part in counts.items() if _WORD.fullmatch(key)}
 
 
 NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}

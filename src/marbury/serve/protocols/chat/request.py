@@ -12,8 +12,9 @@ import msgspec
 
 from marbury.errors import RequestError
 from marbury.records import Message, Role
-from marbury.serve import fields
-from marbury.serve.fields import Check
+from marbury.serve.protocols import fields
+from marbury.serve.protocols.fields import Check
+from marbury.serve.protocols.protocol import Asked
 
 _ROLES: dict[str, Role] = {
     "system": "system",
@@ -23,17 +24,6 @@ _ROLES: dict[str, Role] = {
     "tool": "tool",
     "function": "tool",
 }
-
-
-class Asked(msgspec.Struct, frozen=True):
-    """A request as far as the proxy needs it. `payload` is what the upstream gets."""
-
-    messages: tuple[Message, ...]
-    model: str
-    stream: bool
-    include_usage: bool
-    choices: int
-    payload: bytes
 
 
 def read_request(body: bytes, max_messages: int) -> Asked:

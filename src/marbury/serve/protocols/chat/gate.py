@@ -9,22 +9,20 @@ from typing import Any, NamedTuple
 
 from marbury.errors import ModelError
 from marbury.guard import AsyncWatch, JudgedRequest, Released
-from marbury.serve.chunks import Call, ChunkWriter, OpenChoice
 from marbury.serve.journal import OutputVerdict
-from marbury.serve.request import Asked
-from marbury.serve.wire import (
+from marbury.serve.protocols.chat.chunks import Call, ChunkWriter, OpenChoice
+from marbury.serve.protocols.chat.wire import (
     NO_USAGE,
     Channel,
     Head,
     Said,
     arrived_from,
-    call_id,
     call_place,
     channel_name,
-    numbers,
     texts,
-    word,
 )
+from marbury.serve.protocols.plain import call_id, numbers, word
+from marbury.serve.protocols.protocol import Asked
 
 DONE = b"data: [DONE]\n\n"
 FILTERED = "content_filter"
