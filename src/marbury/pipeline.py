@@ -242,3 +242,26 @@ def serve(ws: Workspace, settings: "ServeSettings") -> None:
         )
 
     run(create_app(judge, settings), settings)
+
+
+def serve_drill(settings: "ServeSettings", word: str) -> None:
+    """Serve a guard that stops a word in place of what classifiers would, until it is told to end.
+
+    Raises:
+        SettingsError: the word is no word.
+    """
+    from marbury.guard import Judge, ScriptedScorer
+    from marbury.scoring import Thresholds
+    from marbury.serve import create_app, run
+
+    if not word.isprintable() or [word] != word.split():
+        raise SettingsError(f"--drill {word!r} is not one word: give one that nothing harmless has in it")
+    judge = Judge(
+        ScriptedScorer(word),
+        Thresholds(0.0, 0.0, 0.0, 0.0),
+        input_mode=settings.input,
+        output_mode=settings.output,
+        timeout_s=settings.timeout_s,
+        version=f"drill:{word}",
+    )
+    run(create_app(judge, settings, drill=word), settings)

@@ -40,6 +40,7 @@ class Entry(msgspec.Struct, kw_only=True):
     seconds: float = 0.0
     judging_seconds: float = 0.0  # waiting for the classifier
     upstream_seconds: float | None = None  # until the upstream's headers
+    drill: str | None = None  # a drill's word: no classifier was asked
 
 
 Journal = Callable[[Entry], None]

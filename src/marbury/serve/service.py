@@ -17,8 +17,11 @@ log = logging.getLogger("marbury.serve")
 class Service:
     """Loads the judge in a thread while the server already answers that it is not ready."""
 
-    def __init__(self, make_judge: Callable[[], Judge], settings: ServeSettings, journal: Journal) -> None:
+    def __init__(
+        self, make_judge: Callable[[], Judge], settings: ServeSettings, journal: Journal, drill: str = ""
+    ) -> None:
         self.settings = settings
+        self.drill = drill  # the word that is stopped in place of what a classifier would
         self.upstream = Upstream(settings)
         self.metrics = Metrics()
         self.judge: Judge | None = None  # there once it has scored its first exchange
@@ -54,6 +57,7 @@ class Service:
         """Put a request that has ended into the journal and the metrics."""
         modes = (judge.input_mode, judge.output_mode) if judge else (self.settings.input, self.settings.output)
         self.metrics.count(entry, *modes)
+        entry.drill = self.drill or None
         self._journal(entry)
 
     async def _load(self) -> None:
