@@ -41,10 +41,11 @@ class Heard(NamedTuple):
 
     def through(self, word: str, *, counts: bool) -> tuple[int, int]:
         """How many words and letters of what was flagged are there; `counts`: the word itself is part of it."""
-        places = list(self.said.values()) or [_plain(self.raw)]
-        if not any(map(texts.letters, places)) and texts.letters(_plain(self.raw)):
-            places = [_plain(self.raw)]
+        places = list(self.said.values())
         told = counts and any(word.casefold() in said.casefold() for said in places)
+        if not any(map(texts.letters, places)):  # in an error, in half an event, in a body that is no JSON
+            places = [_plain(self.raw)]
+            told = told or (counts and not self.said and not self.errors and word.casefold() in places[0].casefold())
         found = set().union(*(texts.words(said) for said in places))
         most = max((texts.letters(said) for said in places), default=0)
         return len(found) + told, most + told

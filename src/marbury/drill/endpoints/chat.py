@@ -43,7 +43,7 @@ def _said(channel: str, text: str, *, first: bool = True) -> Body:
     if channel == "function_call":
         return {"function_call": {**({"name": "tell"} if first else {}), "arguments": text}}
     if channel == "audio transcript":
-        return {"audio": {"id": "audio_1", "transcript": text}}
+        return {"audio": {"id": "audio_1", "data": "", "expires_at": 1800000000, "transcript": text}}
     if channel == "unknown field":
         return {"afterthought": text}
     return {channel: text} if channel in _PLAIN else {}
