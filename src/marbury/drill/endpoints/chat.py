@@ -150,7 +150,6 @@ CHAT = Endpoint(
         "tool description": lambda body, text: body | {"tools": [_tool(text)]},
         "response_format": _in_schema,
         "prediction": lambda body, text: body | {"prediction": {"type": "content", "content": text}},
-        "stop": lambda body, text: body | {"stop": [text]},
     },
     events=_events,
     whole=_whole,

@@ -59,7 +59,6 @@ COMPLETIONS = Endpoint(
         "prompt": lambda body, text: body | {"prompt": f"{body['prompt']} {text}"},
         "prompt, list": lambda body, text: body | {"prompt": [body["prompt"], text]},
         "suffix": lambda body, text: body | {"suffix": text},
-        "stop": lambda body, text: body | {"stop": [text]},
     },
     events=_events,
     whole=_whole,
