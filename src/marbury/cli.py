@@ -220,20 +220,22 @@ def serve(
     set_: Set = None,
 ) -> None:
     """Guard an OpenAI-compatible endpoint: point your client's base_url at this server and change nothing else."""
-    if folder is None and drill is None:
-        raise typer.BadParameter("give the run folder whose guard is to be served", param_hint="FOLDER")
-    ws = Workspace(Path()) if folder is None else pipeline.open_run(folder)
+    ws = pipeline.open_run(folder) if folder else None
     flags = {"upstream": upstream, "host": host, "port": port, "input": input, "output": output}
     overrides = _overrides(set_, "serve")
     overrides.setdefault("serve", {}).update({key: value for key, value in flags.items() if value is not None})
-    settings = pipeline.load_settings(ws, overrides)["serve"]
+    settings = (
+        pipeline.load_settings(ws, overrides)["serve"] if ws else pipeline.bare_serve_settings(overrides["serve"])
+    )
     if drill is not None:
         err.print(
             f"[bold red]DRILL[/]: only the word {escape(repr(drill))} is stopped, nothing is judged", highlight=False
         )
         pipeline.serve_drill(settings, drill)
-    else:
+    elif ws is not None:
         pipeline.serve(ws, settings)
+    else:
+        raise typer.BadParameter("give the run folder whose guard is to be served", param_hint="FOLDER")
 
 
 @app.command("drill")

@@ -244,6 +244,17 @@ def serve(ws: Workspace, settings: "ServeSettings") -> None:
     run(create_app(judge, settings), settings)
 
 
+def bare_serve_settings(given: Mapping[str, Any]) -> "ServeSettings":
+    """The settings of `serve` without a run folder.
+
+    Raises:
+        SettingsError: a key or a value is wrong.
+    """
+    from marbury.serve import ServeSettings
+
+    return build(ServeSettings, given, "the command line")
+
+
 def serve_drill(settings: "ServeSettings", word: str) -> None:
     """Serve a guard that stops a word in place of what classifiers would, until it is told to end.
 

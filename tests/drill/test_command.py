@@ -7,6 +7,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from marbury.cli import app
+from marbury.drill.own import own_guard
+from marbury.errors import ModelError
+
+WORD = "quillstone"
 
 
 def marbury(*words: object) -> Result:
@@ -60,3 +64,19 @@ def test_serve_needs_a_run_folder_or_a_word() -> None:
 def test_a_drill_of_no_word_is_refused(word: str) -> None:
     done = marbury("serve", "--drill", word)
     assert done.exit_code == 1 and "is not one word" in done.output
+
+
+def test_an_own_guard_that_cannot_start_is_an_error_at_once() -> None:
+    with pytest.raises(ModelError, match="ended with status 1"), own_guard(WORD, "no URL at all"):
+        pass
+
+
+def test_a_drill_server_reads_no_settings_of_the_folder_it_is_started_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "marbury.toml").write_text("[serve]\noutput = 'shadow'\n")
+    monkeypatch.chdir(tmp_path)
+    served: list[tuple[str, str]] = []
+    monkeypatch.setattr("marbury.pipeline.serve_drill", lambda settings, word: served.append((settings.output, word)))
+    assert marbury("serve", "--drill", WORD).exit_code == 0
+    assert served == [("enforce", WORD)]
