@@ -144,7 +144,7 @@ class RefusesEverything(PassOn):
 async def test_a_guard_that_blocks_everything_does_not_pass() -> None:
     report = await drilled(RefusesEverything)
     assert report.failed
-    assert {row.verdict for row in rows(report, kind="control")} == {"blocked"}
+    assert {row.verdict for row in rows(report, kind="control") if row.where not in CHAT.odd} == {"blocked"}
     assert {row.verdict for row in rows(report, kind="reply")} == {"unproven"}
 
 
@@ -178,6 +178,19 @@ async def test_what_a_guard_does_not_serve_is_said_and_not_held_against_it() -> 
     some = await drilled(NoTools)
     assert {row.verdict for row in rows(some, where="tool arguments")} == {"not served"}
     assert not some.failed
+
+
+class BreaksOffWhatIsOdd(ReadsTheWholeReply):
+    async def let_out(self, behind: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        async for part in super().let_out(behind):
+            odd = b"afterthought" in part or b"transcript" in part or b"top_logprobs" in part
+            yield b'data: {"error": {"message": "unknown"}}\n\n' if odd else part
+
+
+async def test_a_guard_may_break_off_what_no_client_expects() -> None:
+    report = await drilled(BreaksOffWhatIsOdd)
+    assert not report.failed
+    assert {row.where for row in rows(report, verdict="dropped")} == set(CHAT.odd)
 
 
 class NamesTheWord(ReadsRequests):

@@ -78,6 +78,8 @@ def _of_control(case: Case, seen: Seen, told: Heard) -> Verdict:
         return "timed out"
     if _refused(seen, told):
         return "not served"
+    if case.where in case.endpoint.odd and seen.first_ms is None:
+        return "dropped"
     whole = seen.status == 200 and told.ended and not told.filtered and not told.errors and seen.first_ms is None
     return "dropped" if whole and case.where in case.endpoint.channels[1:] else "blocked"
 

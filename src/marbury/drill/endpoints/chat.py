@@ -6,15 +6,8 @@ from marbury.drill.endpoints.endpoint import Ask, Body, Endpoint, as_arguments, 
 from marbury.drill.script import DONE, Event, Script, event
 
 _PLAIN = ("content", "reasoning_content", "reasoning", "refusal")
-CHANNELS = (
-    *_PLAIN,
-    "tool name",
-    "tool arguments",
-    "function_call",
-    "logprobs",
-    "audio transcript",
-    "unknown field",
-)
+_ODD = ("logprobs", "audio transcript", "unknown field")
+CHANNELS = (*_PLAIN, "tool name", "tool arguments", "function_call", *_ODD)
 HEAD = {"id": "chatcmpl-drill", "created": 1700000000, "model": "drill-1"}
 USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
 
@@ -154,4 +147,5 @@ CHAT = Endpoint(
     events=_events,
     whole=_whole,
     many=True,
+    odd=_ODD,
 )

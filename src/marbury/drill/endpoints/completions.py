@@ -63,4 +63,5 @@ COMPLETIONS = Endpoint(
     events=_events,
     whole=_whole,
     many=True,
+    odd=("logprobs",),
 )

@@ -32,6 +32,7 @@ class Endpoint:
     events: Callable[[Script], list[Event]]
     whole: Callable[[Script], Body]
     many: bool = False  # knows `n`
+    odd: tuple[str, ...] = ()  # channels on which no client expects a text: a guard may well break them off
 
     def channel(self, script: Script) -> str:
         """The script's channel, or the main one where a guard asks an endpoint that lacks it."""

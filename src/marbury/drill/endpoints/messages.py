@@ -5,7 +5,8 @@ from typing import Any
 from marbury.drill.endpoints.endpoint import Ask, Body, Endpoint, as_arguments, tool_parameters
 from marbury.drill.script import Event, Script, event
 
-CHANNELS = ("content", "reasoning_content", "tool name", "tool arguments", "citation", "unknown block")
+_ODD = ("citation", "unknown block")
+CHANNELS = ("content", "reasoning_content", "tool name", "tool arguments", *_ODD)
 
 
 def _request(ask: Ask) -> Body:
@@ -146,4 +147,5 @@ MESSAGES = Endpoint(
     },
     events=_events,
     whole=_whole,
+    odd=_ODD,
 )

@@ -5,7 +5,8 @@ from typing import Any
 from marbury.drill.endpoints.endpoint import Ask, Body, Endpoint, as_arguments, tool_parameters
 from marbury.drill.script import Event, Script, event
 
-CHANNELS = ("content", "reasoning_content", "refusal", "tool name", "tool arguments", "closing events", "unknown event")
+_ODD = ("closing events", "unknown event")
+CHANNELS = ("content", "reasoning_content", "refusal", "tool name", "tool arguments", *_ODD)
 
 
 def _request(ask: Ask) -> Body:
@@ -170,4 +171,5 @@ RESPONSES = Endpoint(
     },
     events=_events,
     whole=_whole,
+    odd=_ODD,
 )
