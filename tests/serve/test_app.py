@@ -305,7 +305,8 @@ async def test_readiness_waits_for_the_guard() -> None:
         loaded.set()
         eventually(lambda: app.state.service.judge is not None)
         status, _, body = await http("GET", f"{url}/readyz")
-        ready = {"status": "ready", "input": "enforce", "output": "shadow", "constitution": "abc123"}
+        modes = {"input": "enforce", "output": "shadow", "media": "refuse"}
+        ready = {"status": "ready", **modes, "constitution": "abc123"}
         assert (status, json.loads(body)) == (200, ready)
 
 

@@ -8,6 +8,7 @@ from functools import partial
 
 from marbury.errors import GuardError
 from marbury.guard.judged import JudgedRequest, Mode, Policy
+from marbury.guard.rating import Rating, rate
 from marbury.guard.together import advance_all
 from marbury.guard.worker import Worker
 from marbury.records import Message
@@ -38,15 +39,28 @@ class Judge:
         self._policy = Policy(scorer, thresholds, input_mode, output_mode, timeout_s)
         self._worker = Worker(partial(advance_all, scorer))
 
-    async def read(self, messages: Sequence[Message]) -> JudgedRequest:
-        """Read a request; where the input is enforced, its verdict is there when this returns.
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The restricted categories."""
+        return self._policy.scorer.categories
+
+    async def read(self, *conversations: Sequence[Message]) -> JudgedRequest:
+        """Read a request of one conversation or more; where the input is enforced, its verdict is then there.
 
         Raises:
             GuardError: the scorer failed or took too long.
         """
-        request = JudgedRequest(self._policy, self._worker, messages)
+        request = JudgedRequest(self._policy, self._worker, *conversations)
         await request.open()
         return request
+
+    async def rate(self, messages: Sequence[Message], reply: str | None = None) -> Rating:
+        """What the classifiers say of an exchange, whatever is enforced.
+
+        Raises:
+            GuardError: the scorer failed or took too long.
+        """
+        return await self._worker.run(partial(rate, self._policy, messages, reply), self._policy.timeout_s)
 
     async def warm_up(self) -> None:
         """Score a small exchange, however long the first one takes.

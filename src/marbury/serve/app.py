@@ -184,7 +184,8 @@ def _readyz(service: Service) -> Callable[[Request], Any]:
         if judge is None:
             return _json({"status": "failed" if service.failure else "loading"}, 503)
         modes = {"input": judge.input_mode, "output": judge.output_mode}
-        return _json({"status": "ready", **modes, "constitution": judge.version})
+        media = service.settings.media
+        return _json({"status": "ready", **modes, "media": media, "constitution": judge.version})
 
     return readyz
 

@@ -19,6 +19,7 @@ from marbury.guard import Judge, JudgedRequest
 from marbury.serve.answer import EVENTS, JSON, Answer
 from marbury.serve.failures import BLOCKED, BROKEN, NOT_READY, Failure, failure_of
 from marbury.serve.journal import Entry
+from marbury.serve.protocols.media import refuse_unread
 from marbury.serve.protocols.plain import word
 from marbury.serve.protocols.protocol import Asked, Gate, Protocol, Whole
 from marbury.serve.service import Service
@@ -75,14 +76,15 @@ class Exchange:
         judge = self._judge
         try:
             asked = self._protocol.read(body, self._settings.max_messages)
+            refuse_unread(asked.unread, self._settings.media)
         except RequestError as error:
             if "enforce" in (judge.input_mode, judge.output_mode):
                 raise
             self.entry.error = f"not read: {error}"  # where nothing is enforced nothing is refused
             asked = Asked((), "", False, False, 1, body)
         else:
-            self._judged = await self._timed(judge.read(asked.messages))
-        self.entry.model, self.entry.stream = asked.model, asked.stream
+            self._judged = await self._timed(judge.read(asked.messages, *asked.others))
+        self.entry.model, self.entry.stream, self.entry.unread = asked.model, asked.stream, len(asked.unread)
         if self._judged is not None and self._judged.blocked:
             await self._block(asked)
             return

@@ -36,6 +36,7 @@ class Entry(msgspec.Struct, kw_only=True):
     outputs: list[OutputVerdict] = []
     judging_failed: bool = False
     error: str | None = None
+    unread: int = 0  # images, audio and files of the request, which nobody scored
     steps: int = 0  # tokens of the reply that were scored
     seconds: float = 0.0
     judging_seconds: float = 0.0  # waiting for the classifier

@@ -19,6 +19,8 @@ class ServeSettings:
     input: Mode = "enforce"  # enforce: block requests; shadow: only record what would be blocked; off
     output: Mode = "enforce"  # the same for replies
     block_status: Literal[200, 400] = 200  # a blocked request gets an empty answer, or OpenAI's error
+    media: Literal["refuse", "allow"] = "refuse"  # images, audio and files in requests; allow: passed on unscored
+    moderations: bool = False  # serve /v1/moderations, which tells scores and categories to whoever can reach it
     threads: int = 1  # of the classifier: a step is small, and more threads wait for each other on a busy machine
     engine: Literal["auto", "kernel", "torch"] = "auto"  # what computes; auto: the CPU kernel where it fits, else torch
     prefix_mb: int = 256  # MiB for what was read of conversations, for their next turn; 0 keeps nothing
@@ -37,7 +39,9 @@ class ServeSettings:
         if self.prefix_mb < 0:
             raise ValueError("prefix_mb must not be negative")
         modes = ("enforce", "shadow", "off")
-        for name, known in (("input", modes), ("output", modes), ("engine", ("auto", "kernel", "torch"))):
+        engines = ("auto", "kernel", "torch")
+        choices = (("input", modes), ("output", modes), ("engine", engines), ("media", ("refuse", "allow")))
+        for name, known in choices:
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)!r}")
         if self.block_status not in (200, 400):

@@ -13,7 +13,11 @@ from marbury.serve.journal import OutputVerdict
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A request as far as the proxy needs it. `payload` is what the upstream gets."""
+    """A request as far as the proxy needs it. `payload` is what the upstream gets.
+
+    `others`: conversations beside the first that do not know of it; `choices` counts those of all of them.
+    `unread`: where parts stand that are no text; what is text in them is among the messages.
+    """
 
     messages: tuple[Message, ...]
     model: str
@@ -21,6 +25,8 @@ class Asked(msgspec.Struct, frozen=True):
     include_usage: bool
     choices: int
     payload: bytes
+    others: tuple[tuple[Message, ...], ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 class Gate(Shape):
