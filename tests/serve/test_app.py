@@ -218,8 +218,8 @@ async def test_a_reply_that_is_too_long_is_502() -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/v1/completions"),
-        ("POST", "/v1/responses"),
+        ("GET", "/v1/responses/resp_1"),
+        ("POST", "/v1/responses/resp_1/cancel"),
         ("POST", "/v1/messages"),
         ("POST", "/v1/embeddings"),
         ("GET", "/v1/chat/completions"),

@@ -89,11 +89,15 @@ def content(kinds: Mapping[str, str]) -> Check:
             return [value]
         if not isinstance(value, list):
             raise RequestError(f"{where} must be a string or a list of text parts", where)
-        parts = [_part(part, f"{where}[{i}]", kinds) for i, part in enumerate(value)]
-        apart, joined = "\n".join(parts), "".join(parts)
-        return [apart] if joined.split() == apart.split() else [apart, joined]
+        return both_ways([_part(part, f"{where}[{i}]", kinds) for i, part in enumerate(value)])
 
     return check
+
+
+def both_ways(parts: list[str]) -> list[str]:
+    """Parts of one text, apart and, where two meet inside a word, joined as well."""
+    apart, joined = "\n".join(parts), "".join(parts)
+    return [apart] if joined.split() == apart.split() else [apart, joined]
 
 
 def _part(part: Any, where: str, kinds: Mapping[str, str]) -> str:
