@@ -26,6 +26,7 @@ class Metrics:
             "marbury_upstream_seconds", "Until the upstream's headers.", buckets=_SECONDS, registry=into
         )
         self.tokens = Counter("marbury_tokens_scored", "Tokens of replies that were scored.", registry=into)
+        self.unread = Counter("marbury_parts_unread", "Images, audio and files that passed unscored.", registry=into)
         self.active = Gauge("marbury_streams_active", "Requests in progress.", registry=into)
         self.policy = Gauge("marbury_policy_info", "What is enforced.", ["version", "input", "output"], registry=into)
 
@@ -44,6 +45,7 @@ class Metrics:
         if entry.upstream_seconds is not None:
             self.upstream.observe(entry.upstream_seconds)
         self.tokens.inc(entry.steps)
+        self.unread.inc(entry.unread)
 
     def text(self) -> bytes:
         """All of it in the exposition format."""

@@ -1,4 +1,4 @@
-"""One request to an endpoint that asks no model, from its body to its row in the journal; closes as an exchange does."""
+"""A request to an endpoint that asks no model, from its body to its row in the journal; closes as an exchange does."""
 
 import asyncio
 import logging

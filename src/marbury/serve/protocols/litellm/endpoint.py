@@ -50,10 +50,11 @@ async def guard(body: bytes, judge: Judge, settings: ServeSettings, entry: Entry
     if mode == "off":
         return NONE
     plain, places = set_aside(lists["structured_messages"], "structured_messages")
-    entry.unread = len(places) or len(lists["images"])
-    if entry.unread and settings.media != "allow" and mode == "enforce":
-        entry.outcome = "refused"
+    unread = len(places) or len(lists["images"])
+    if unread and settings.media != "allow" and mode == "enforce":
+        entry.outcome, entry.error = "refused", "images, audio or files, which are refused"
         return UNREAD
+    entry.unread = unread
     flagged = await (_request if kind == "request" else _reply)(lists | {"structured_messages": plain}, judge, entry)
     if not flagged or mode != "enforce":
         return NONE
