@@ -211,11 +211,14 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on (default 8787).")] = None,
     input: Annotated[str | None, typer.Option(help="Judge requests: enforce, shadow or off.")] = None,
     output: Annotated[str | None, typer.Option(help="Judge replies: enforce, shadow or off.")] = None,
+    reload: Annotated[
+        bool | None, typer.Option("--reload", help="Take over new thresholds and classifiers when they change.")
+    ] = None,
     set_: Set = None,
 ) -> None:
     """Guard an OpenAI-compatible endpoint: point your client's base_url at this server and change nothing else."""
     ws = pipeline.open_run(folder)
-    flags = {"upstream": upstream, "host": host, "port": port, "input": input, "output": output}
+    flags = {"upstream": upstream, "host": host, "port": port, "input": input, "output": output, "reload": reload}
     overrides = _overrides(set_, "serve")
     overrides.setdefault("serve", {}).update({key: value for key, value in flags.items() if value is not None})
     pipeline.serve(ws, pipeline.load_settings(ws, overrides)["serve"])

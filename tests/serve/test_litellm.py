@@ -107,7 +107,7 @@ async def test_images_are_blocked_unless_they_are_allowed(asked: dict[str, Any])
         assert running.rows()[0].outcome == "refused"
     with proxy([], serve={"media": "allow"}) as running:
         assert await guard(running, **asked) == (200, {"action": "NONE"})
-        assert running.rows()[0].unread == 1
+        assert running.rows()[0].media == 1
 
 
 @pytest.mark.parametrize(
@@ -134,3 +134,15 @@ async def test_a_failing_guard_is_503(kind: str) -> None:
         assert (status, told["error"]["code"]) == (503, "guard_unavailable")
         assert running.rows()[0].outcome == "guard_error"
         assert running.scorer.open == 0
+
+
+async def test_what_fails_passes_only_where_it_fails_open_or_nothing_is_enforced() -> None:
+    with proxy([], modes=("shadow", "shadow")) as running:
+        running.scorer.fails_at = 0
+        assert await guard(running, texts=["green"]) == (200, {"action": "NONE"})
+        row = running.rows()[0]
+        assert row.judging_failed and not row.passed_unread and row.outcome == "passed"
+    with proxy([], fail_open=True) as running:
+        running.scorer.fails_at = 0
+        assert await guard(running, texts=["green"]) == (200, {"action": "NONE"})
+        assert running.rows()[0].passed_unread

@@ -39,7 +39,7 @@ async def test_a_part_that_is_no_text_is_refused_by_default_and_passed_where_all
             reply = await client.chat.completions.create(**asked)
         assert reply.choices[0].message.content == "green"
         assert running.upstream.asked[0]["messages"] == asked["messages"]
-        assert running.rows()[0].unread == 1
+        assert running.rows()[0].media == 1
 
 
 async def test_text_beside_them_is_judged_all_the_same() -> None:

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -18,8 +19,9 @@ from marbury.errors import MarburyError, ModelError, RequestError
 from marbury.guard import Judge
 from marbury.serve.answer import JSON, Answer
 from marbury.serve.exchange import Exchange
-from marbury.serve.failures import failure_of
-from marbury.serve.journal import Journal, log_entry
+from marbury.serve.failures import BUSY, Failure, failure_of
+from marbury.serve.journal import Entry, Journal, log_entry
+from marbury.serve.policies import MakeJudge, Policies
 from marbury.serve.protocols.endpoints import ENDPOINTS, RATING
 from marbury.serve.protocols.plain import word
 from marbury.serve.protocols.protocol import Protocol, RatingProtocol
@@ -32,17 +34,17 @@ GUARDED = ", ".join(f"POST {path}" for path in PATHS)
 
 
 def create_app(
-    judge: Judge | Callable[[], Judge], settings: ServeSettings, *, journal: Journal = log_entry
+    judge: Judge | MakeJudge | Policies, settings: ServeSettings, *, journal: Journal = log_entry
 ) -> Starlette:
     """The proxy in front of `settings.upstream`.
 
-    `judge`: one, or what makes one; it is called in a thread once the server runs, and `/readyz` says 503 until the
-    judge has scored its first exchange. The `Service` behind the app is `app.state.service`.
+    `judge`: one, or what makes one, or what keeps several; it is made in a thread once the server runs, and `/readyz`
+    says 503 until it has scored its first exchange. The `Service` behind the app is `app.state.service`.
 
     Raises:
         SettingsError: the upstream's key is to come from an environment variable that is not set.
     """
-    service = Service(judge if callable(judge) else lambda: judge, settings, journal)
+    service = Service(_policies(judge), settings, journal)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -69,6 +71,12 @@ def create_app(
     return app
 
 
+def _policies(judge: Judge | MakeJudge | Policies) -> Policies:
+    if isinstance(judge, Judge):
+        return Policies(lambda: judge)
+    return judge if isinstance(judge, Policies) else Policies(judge)
+
+
 class ModelList(msgspec.Struct):
     """What is read of the upstream's list of models."""
 
@@ -85,14 +93,18 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
         request_id = uuid.uuid4().hex
+        service = self._service
+        if service.active >= service.settings.max_streams:
+            await self._refuse(BUSY, Answer(send, request_id, self._protocol), request_id)
+            return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         answer = Answer(send, request_id, self._protocol)
         exchange: Exchange | Rated
         if isinstance(self._protocol, RatingProtocol):
-            exchange = Rated(self._protocol, self._service, request_id, answer)
+            exchange = Rated(self._protocol, self._service, request_id, headers, answer)
         else:
             exchange = Exchange(self._protocol, self._service, request_id, headers, answer)
-        with self._service.metrics.active.track_inprogress():
+        with self._under_way():
             try:
                 body = await _body(receive, self._service.settings.max_body_bytes)
             except RequestError as error:
@@ -105,6 +117,22 @@ class Endpoint:
                 exchange.close()
                 return
             await _while_connected(exchange, body, receive, answer)
+
+    async def _refuse(self, failure: Failure, answer: Answer, request_id: str) -> None:
+        """Turn a request away before anything of it is read."""
+        await answer.fail(failure)
+        entry = Entry(id=request_id, time=time.time(), route=self._protocol.route, outcome=failure.outcome)
+        entry.status = answer.status
+        self._service.record(entry, None)
+
+    @contextlib.contextmanager
+    def _under_way(self) -> Iterator[None]:
+        self._service.active += 1
+        try:
+            with self._service.metrics.active.track_inprogress():
+                yield
+        finally:
+            self._service.active -= 1
 
 
 async def _body(receive: Receive, limit: int) -> bytes | None:
@@ -190,15 +218,24 @@ def _readyz(service: Service) -> Callable[[Request], Any]:
         judge = service.judge
         if judge is None:
             return _json({"status": "failed" if service.failure else "loading"}, 503)
-        modes = {"input": judge.input_mode, "output": judge.output_mode}
-        media = service.settings.media
-        return _json({"status": "ready", **modes, "media": media, "constitution": judge.version})
+        live: dict[str, Any] = {"input": judge.input_mode, "output": judge.output_mode, "constitution": judge.version}
+        live["on_error"] = "open" if judge.fail_open else "closed"
+        live["media"] = service.settings.media
+        other, failure = service.policies.other, service.policies.failure
+        if other is not None:
+            live |= {"candidate": other.version, "candidate_percent": service.settings.candidate_percent}
+        if failure is not None:
+            live["newer"] = f"could not be loaded: {type(failure).__name__}, see the log"
+        if service.draining:
+            return _json({"status": "draining", **live}, 503)
+        return _json({"status": "ready", **live})
 
     return readyz
 
 
 def _metrics(service: Service) -> Callable[[Request], Any]:
     async def metrics(request: Request) -> Response:
+        service.metrics.live(service.policies)
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
     return metrics

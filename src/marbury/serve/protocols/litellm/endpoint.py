@@ -6,7 +6,7 @@ refused all the same, for LiteLLM would pass it to the model unread. The answer 
 
 from typing import Any
 
-from marbury.errors import RequestError
+from marbury.errors import GuardError, RequestError
 from marbury.guard import Judge
 from marbury.records import Message, Role
 from marbury.serve.journal import Entry, OutputVerdict
@@ -54,8 +54,15 @@ async def guard(body: bytes, judge: Judge, settings: ServeSettings, entry: Entry
     if unread and settings.media != "allow" and mode == "enforce":
         entry.outcome, entry.error = "refused", "images, audio or files, which are refused"
         return UNREAD
-    entry.unread = unread
-    flagged = await (_request if kind == "request" else _reply)(lists | {"structured_messages": plain}, judge, entry)
+    entry.media = unread
+    ask = _request if kind == "request" else _reply
+    try:
+        flagged = await ask(lists | {"structured_messages": plain}, judge, entry)
+    except GuardError as error:
+        if mode == "enforce" and not judge.fail_open:
+            raise
+        entry.judging_failed, entry.passed_unread, entry.error = True, mode == "enforce", str(error)
+        return NONE
     if not flagged or mode != "enforce":
         return NONE
     entry.outcome = "input_blocked" if kind == "request" else "output_blocked"
