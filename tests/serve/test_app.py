@@ -212,8 +212,8 @@ async def test_a_reply_that_is_too_long_is_502() -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/v1/completions"),
-        ("POST", "/v1/responses"),
+        ("GET", "/v1/responses/resp_1"),
+        ("POST", "/v1/responses/resp_1/cancel"),
         ("POST", "/v1/messages"),
         ("POST", "/v1/embeddings"),
         ("GET", "/v1/chat/completions"),
@@ -300,7 +300,7 @@ async def test_readiness_waits_for_the_guard() -> None:
         eventually(lambda: app.state.service.judge is not None)
         status, _, body = await http("GET", f"{url}/readyz")
         ready = {"status": "ready", "input": "enforce", "output": "shadow", "constitution": "abc123"}
-        ready["on_error"] = "closed"
+        ready |= {"on_error": "closed", "media": "refuse"}
         assert (status, json.loads(body)) == (200, ready)
 
 

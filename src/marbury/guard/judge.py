@@ -9,6 +9,7 @@ from functools import partial
 
 from marbury.errors import GuardError
 from marbury.guard.judged import JudgedRequest, Mode, Policy
+from marbury.guard.rating import Rating, rate
 from marbury.guard.together import advance_all
 from marbury.guard.worker import Worker
 from marbury.records import Message
@@ -42,24 +43,38 @@ class Judge:
         self._policy = Policy(scorer, thresholds, input_mode, output_mode, timeout_s, fail_open)
         self._worker = Worker(partial(advance_all, scorer))
 
-    async def read(self, messages: Sequence[Message], beside: "Judge | None" = None) -> JudgedRequest:
-        """Read a request; where the input is enforced, its verdict is there when this returns.
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The restricted categories."""
+        return self._policy.scorer.categories
+
+    async def read(self, *conversations: Sequence[Message], beside: "Judge | None" = None) -> JudgedRequest:
+        """Read a request of one conversation or more; where the input is enforced, its verdict is then there.
 
         `beside`: another policy that judges the same in shadow; what it says, and its failure, changes nothing.
 
         Raises:
             GuardError: the scorer failed or took too long.
         """
-        request = JudgedRequest(self._policy, self._worker, messages, await beside._watch(messages) if beside else None)
+        watching = await beside._watch(conversations) if beside else None
+        request = JudgedRequest(self._policy, self._worker, *conversations, beside=watching)
         await request.open()
         return request
 
-    async def _watch(self, messages: Sequence[Message]) -> JudgedRequest:
+    async def _watch(self, conversations: Sequence[Sequence[Message]]) -> JudgedRequest:
         """Read a request in shadow, whatever the modes are."""
         policy = replace(self._policy, input_mode="shadow", output_mode="shadow")
-        request = JudgedRequest(policy, self._worker, messages)
+        request = JudgedRequest(policy, self._worker, *conversations)
         await request.open()
         return request
+
+    async def rate(self, messages: Sequence[Message], reply: str | None = None) -> Rating:
+        """What the classifiers say of an exchange, whatever is enforced.
+
+        Raises:
+            GuardError: the scorer failed or took too long.
+        """
+        return await self._worker.run(partial(rate, self._policy, messages, reply), self._policy.timeout_s)
 
     async def warm_up(self) -> None:
         """Score a small exchange, however long the first one takes.

@@ -45,17 +45,23 @@ Stepping = Generator[tuple[Watch, str | None], str, list[Released]]  # says what
 
 
 class JudgedRequest:
-    """A request that is being judged, and the watches over the replies to it. Lives in one event loop."""
+    """A request that is being judged, and the watches over the replies to it. Lives in one event loop.
+
+    It is one conversation, or several that do not know of each other (a list of prompts).
+    """
 
     def __init__(
-        self, policy: Policy, worker: Worker, messages: Sequence[Message], beside: "JudgedRequest | None" = None
+        self,
+        policy: Policy,
+        worker: Worker,
+        *conversations: Sequence[Message],
+        beside: "JudgedRequest | None" = None,
     ) -> None:
         self._policy = policy
         self.beside = beside  # in shadow, by another policy: hears the same and changes nothing
         self._worker = worker
-        self._messages = tuple(messages)
-        self._turns = turns_of(messages)
-        self._reading: Reading | None = None
+        self._conversations = conversations
+        self._readings: list[Reading] = []  # of the conversations, in their order
         self._watches: list[AsyncWatch] = []
         self._behind: list[tuple[AsyncWatch, str | None]] = []  # shadow: steps that wait for their turn
         self._pending: asyncio.Future[object] | None = None  # shadow: the job that runs now
@@ -94,12 +100,12 @@ class JudgedRequest:
                 self._worker.submit(self._read, self)
             )  # the worker keeps the order, so replies are scored after it
 
-    def watch(self) -> "AsyncWatch":
-        """A watch over one channel of one choice of the reply."""
-        watch = AsyncWatch(self)
+    def watch(self, conversation: int = 0) -> "AsyncWatch":
+        """A watch over one channel of one choice of the reply to a conversation."""
+        watch = AsyncWatch(self, conversation)
         self._watches.append(watch)
         if self.beside is not None:
-            watch.beside = self.beside.watch()
+            watch.beside = self.beside.watch(conversation)
         return watch
 
     async def advance(self, steps: Steps) -> list[Released]:
@@ -191,19 +197,23 @@ class JudgedRequest:
     # What follows runs in the scorer's thread.
 
     def _read(self) -> None:
+        verdicts = [self._read_one(conversation) for conversation in self._conversations]
+        if self._policy.input_mode != "off":
+            self.verdict = max(verdicts, key=lambda each: (each.flagged, each.score))
+
+    def _read_one(self, conversation: Sequence[Message]) -> Verdict:
         try:
-            self._reading = self._policy.scorer.read(self._messages)
-            score = self._reading.score
+            reading = self._policy.scorer.read(conversation)
+            self._readings.append(reading)
+            score = reading.score
         except GuardError:
             raise
         except Exception as error:  # whatever a classifier can raise
             raise GuardError(f"the classifier failed on a request: {type(error).__name__}") from error
-        if self._policy.input_mode == "off":
-            return
-        if math.isnan(score.harm):
+        if math.isnan(score.harm) and self._policy.input_mode != "off":
             raise GuardError("the classifier gave a score that is not a number")
-        limit = self._policy.thresholds.limit("input", self._turns)
-        self.verdict = verdict(score, limit, "input", self._policy.scorer.categories)
+        limit = self._policy.thresholds.limit("input", turns_of(conversation))
+        return verdict(score, limit, "input", self._policy.scorer.categories)
 
     def stepping(self, steps: Steps) -> Stepping:
         """The steps, one after the other; runs in the scorer's thread, as part of `together.advance_all`."""
@@ -212,17 +222,17 @@ class JudgedRequest:
             if asked.closed:
                 released.append(Released("", True))
                 continue
-            watch = asked.inner = asked.inner or self._begin()
+            watch = asked.inner = asked.inner or self._begin(asked.conversation)
             out = yield watch, text
             released.append(Released(out, watch.stopped is not None))
         return released
 
-    def _begin(self) -> Watch:
-        if self._reading is None:
+    def _begin(self, conversation: int) -> Watch:
+        if len(self._readings) < len(self._conversations):
             raise GuardError("the request of this reply could not be read")
-        limit = self._policy.thresholds.limit("output", self._turns)
+        limit = self._policy.thresholds.limit("output", turns_of(self._conversations[conversation]))
         try:
-            reply = self._reading.reply()
+            reply = self._readings[conversation].reply()
         except Exception as error:  # whatever a classifier can raise
             raise GuardError(f"the classifier could not begin a reply: {type(error).__name__}") from error
         return Watch(reply, limit, self._policy.scorer.categories, enforce=self._policy.output_mode == "enforce")
@@ -231,15 +241,16 @@ class JudgedRequest:
         for watch in self._watches:
             if watch.inner is not None:
                 watch.inner.close()
-        if self._reading is not None:
-            self._reading.close()
+        for reading in self._readings:
+            reading.close()
 
 
 class AsyncWatch:
     """A `Watch` whose scorer works in the judge's thread; ask a `JudgedRequest` for one."""
 
-    def __init__(self, request: JudgedRequest) -> None:
+    def __init__(self, request: JudgedRequest, conversation: int) -> None:
         self._request = request
+        self.conversation = conversation
         self.closed = False
         self.beside: AsyncWatch | None = None  # of the policy that only watches
         self.pending = ""  # what was pushed and is not released

@@ -24,13 +24,15 @@ from marbury.serve.exchange import Exchange
 from marbury.serve.failures import BUSY, Failure, failure_of
 from marbury.serve.journal import Entry, Journal, log_entry
 from marbury.serve.policies import MakeJudge, Policies
-from marbury.serve.protocols.endpoints import ENDPOINTS
+from marbury.serve.protocols.endpoints import ENDPOINTS, RATING
 from marbury.serve.protocols.plain import word
-from marbury.serve.protocols.protocol import Protocol
+from marbury.serve.protocols.protocol import Protocol, RatingProtocol
+from marbury.serve.rated import Rated
 from marbury.serve.service import Service
 from marbury.serve.settings import ServeSettings
 
-GUARDED = ", ".join(f"POST /v1{endpoint.path}" for endpoint in ENDPOINTS)
+PATHS = (*(f"/v1{endpoint.path}" for endpoint in ENDPOINTS), *(endpoint.path for endpoint in RATING))
+GUARDED = ", ".join(f"POST {path}" for path in PATHS)
 
 
 def create_app(
@@ -59,6 +61,7 @@ def create_app(
     app = Starlette(
         routes=[
             *(Route(f"/v1{each.path}", Endpoint(each, service), methods=["POST"]) for each in ENDPOINTS),
+            *(Route(each.path, Endpoint(each, service), methods=["POST"]) for each in RATING),
             Route("/v1/models", _models(service)),
             Route("/healthz", _healthz),
             Route("/readyz", _readyz(service)),
@@ -86,9 +89,9 @@ class ModelList(msgspec.Struct):
 
 
 class Endpoint:
-    """A guarded endpoint: reads the body, then lets an `Exchange` run for as long as the client is there."""
+    """An endpoint: reads the body, then lets an `Exchange` (or `Rated`) run for as long as the client is there."""
 
-    def __init__(self, protocol: Protocol, service: Service) -> None:
+    def __init__(self, protocol: Protocol | RatingProtocol, service: Service) -> None:
         self._protocol = protocol
         self._service = service
 
@@ -101,7 +104,11 @@ class Endpoint:
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         answer = Answer(send, request_id, self._protocol)
-        exchange = Exchange(self._protocol, self._service, request_id, headers, answer)
+        exchange: Exchange | Rated
+        if isinstance(self._protocol, RatingProtocol):
+            exchange = Rated(self._protocol, self._service, request_id, headers, answer)
+        else:
+            exchange = Exchange(self._protocol, self._service, request_id, headers, answer)
         with self._under_way():
             try:
                 body = await _body(receive, self._service.settings.max_body_bytes)
@@ -153,7 +160,7 @@ async def _body(receive: Receive, limit: int) -> bytes | None:
     return b"".join(parts)
 
 
-async def _while_connected(exchange: Exchange, body: bytes, receive: Receive, answer: Answer) -> None:
+async def _while_connected(exchange: Exchange | Rated, body: bytes, receive: Receive, answer: Answer) -> None:
     """Run the exchange; a client that leaves cancels it, and with it the upstream's call."""
     work = asyncio.ensure_future(exchange.run(body))
     gone = asyncio.ensure_future(_disconnected(receive))
@@ -223,6 +230,7 @@ def _readyz(service: Service) -> Callable[[Request], Any]:
             "constitution": judge.version,
         }
         live["on_error"] = "open" if judge.fail_open else "closed"
+        live["media"] = service.settings.media
         other, failure = service.policies.other, service.policies.failure
         if other is not None:
             live |= {"candidate": other.version, "candidate_percent": service.settings.candidate_percent}

@@ -19,6 +19,7 @@ from marbury.guard import Judge, JudgedRequest
 from marbury.serve.answer import EVENTS, JSON, Answer
 from marbury.serve.failures import BLOCKED, BROKEN, NOT_READY, TOO_LONG, Failure, failure_of
 from marbury.serve.journal import Beside, Entry, OutputVerdict
+from marbury.serve.protocols.media import refuse_unread
 from marbury.serve.protocols.plain import word
 from marbury.serve.protocols.protocol import Asked, Gate, Protocol, Whole
 from marbury.serve.service import Service
@@ -82,6 +83,7 @@ class Exchange:
         judge = self._judge
         try:
             asked = self._protocol.read(body, self._settings.max_messages)
+            refuse_unread(asked.unread, self._settings.media)
         except RequestError as error:
             if "enforce" in (judge.input_mode, judge.output_mode):
                 raise
@@ -89,8 +91,8 @@ class Exchange:
             asked = Asked((), "", False, False, 1, body)
         else:
             beside = self._loan.beside if self._loan else None
-            self._judged = await self._timed(judge.read(asked.messages, beside))
-        self.entry.model, self.entry.stream = asked.model, asked.stream
+            self._judged = await self._timed(judge.read(asked.messages, *asked.others, beside=beside))
+        self.entry.model, self.entry.stream, self.entry.media = asked.model, asked.stream, len(asked.unread)
         if self._judged is not None and self._judged.blocked:
             await self._block(asked)
             return

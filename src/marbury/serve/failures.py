@@ -23,6 +23,10 @@ class Failure(NamedTuple):
         """Whether to come again."""
         return RETRY_AFTER if self.status in (429, 502, 503) else {}
 
+    def about(self, field: str) -> "Failure":
+        """The same, where a blocked request is called `messages` and this endpoint has them in another field."""
+        return self._replace(param=field) if self.outcome == "input_blocked" else self
+
     def body(self) -> bytes:
         """The JSON body."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"

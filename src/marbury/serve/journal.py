@@ -49,6 +49,7 @@ class Entry(msgspec.Struct, kw_only=True):
     judging_failed: bool = False
     passed_unread: bool = False  # judging failed, and the settings say that it fails open
     error: str | None = None
+    media: int = 0  # images, audio and files of the request, which nobody scored
     steps: int = 0  # tokens of the reply that were scored
     seconds: float = 0.0
     judging_seconds: float = 0.0  # waiting for the classifier

@@ -27,6 +27,7 @@ class Metrics:
             "marbury_upstream_seconds", "Until the upstream's headers.", buckets=_SECONDS, registry=into
         )
         self.tokens = Counter("marbury_tokens_scored", "Tokens of replies that were scored.", registry=into)
+        self.media = Counter("marbury_media_passed", "Images, audio and files that passed unscored.", registry=into)
         self.active = Gauge("marbury_streams_active", "Requests in progress.", registry=into)
         self.first = Histogram(
             "marbury_first_text_seconds", "Until the first text left.", buckets=_SECONDS, registry=into
@@ -44,6 +45,8 @@ class Metrics:
     def count(self, entry: Entry, input_mode: Mode, output_mode: Mode) -> None:
         """Count a request that has ended."""
         self.requests.labels(entry.route, str(entry.stream).lower(), entry.outcome).inc()
+        if entry.route == "moderations":
+            input_mode = "shadow"  # it says what it thinks and blocks nothing
         if entry.input is not None:
             self._decided("input", entry.input, input_mode)
         for output in entry.outputs:
@@ -54,6 +57,7 @@ class Metrics:
         if entry.upstream_seconds is not None:
             self.upstream.observe(entry.upstream_seconds)
         self.tokens.inc(entry.steps)
+        self.media.inc(entry.media)
         self.unread.inc(entry.passed_unread)
         if entry.first_seconds is not None:
             self.first.observe(entry.first_seconds)

@@ -31,6 +31,8 @@ class ServeSettings:
     input: Mode = "enforce"  # enforce: block requests; shadow: only record what would be blocked; off
     output: Mode = "enforce"  # the same for replies
     block_status: Literal[200, 400] = 200  # a blocked request gets an empty answer, or OpenAI's error
+    media: Literal["refuse", "allow"] = "refuse"  # images, audio and files in requests; allow: passed on unscored
+    moderations: bool = False  # serve /v1/moderations, which tells scores and categories to whoever can reach it
     on_error: Literal["closed", "open"] = "closed"  # where the classifier fails: close, or let pass unread and say so
     candidate: str = ""  # run folder of another guard that judges the same in shadow
     candidate_percent: float = 0.0  # share of accounts for which the candidate decides, and this guard watches
@@ -62,7 +64,9 @@ class ServeSettings:
         if self.on_error not in ("closed", "open"):
             raise ValueError(f"on_error is closed or open, not {self.on_error!r}")
         modes = ("enforce", "shadow", "off")
-        for name, known in (("input", modes), ("output", modes), ("engine", ("auto", "kernel", "torch"))):
+        engines = ("auto", "kernel", "torch")
+        choices = (("input", modes), ("output", modes), ("engine", engines), ("media", ("refuse", "allow")))
+        for name, known in choices:
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)!r}")
         if self.block_status not in (200, 400):
