@@ -105,7 +105,7 @@ def _failures(endpoint: Endpoint, word: str) -> Iterator[Case]:
     last, behind = flag_piece(bad, word), f"{word} {texts.tail(SHORT)}"
     for where, script in (
         ("upstream dies", Script(main, plain, dies=True)),
-        ("upstream dies at the word", Script(main, bad, last, dies=True)),
+        ("dies at the word", Script(main, bad, last, dies=True)),
         ("word after the end", Script(main, plain, late=behind)),
     ):
         yield Case(endpoint, "failure", where, "words", True, script)
