@@ -25,7 +25,8 @@ def drill_tables(report: Report) -> Iterator[Table]:
         table = Table(title=endpoint, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
         for name in ("where", "what", "cases", "through", "upstream", "ended", "ms", "verdict"):
             side: JustifyMethod = "right" if name in ("cases", "through", "ms") else "left"
-            table.add_column(name, justify=side, overflow="fold", no_wrap=name != "ended")
+            folds = name in ("where", "ended")
+            table.add_column(name, justify=side, overflow="fold", no_wrap=not folds, min_width=10 if folds else None)
         for rows in _groups(row for row in report.rows if row.endpoint == endpoint):
             if rows[0].kind != "control" or any(row.verdict != "ok" for row in rows):
                 table.add_row(*_line(rows))
@@ -82,7 +83,7 @@ def _line(rows: Sequence[Row]) -> list[str]:
         str(max(row.tokens for row in rows)) if first.kind != "control" else "",
         _upstream(rows),
         escape(", ".join(dict.fromkeys(row.ended for row in rows))),
-        f"{median(times):.1f}" if times else "",
+        f"{median(times):.0f}" if times else "",
         _coloured(worst.verdict),
     ]
 
@@ -95,7 +96,7 @@ def _upstream(rows: Sequence[Row]) -> str:
     if not all(row.closed for row in told):
         return "[yellow]ran on[/]"
     after = [row.events_after for row in told if row.events_after is not None]
-    return f"closed, +{max(after)}" if after else "closed"
+    return f"closed +{max(after)}" if after else "closed"
 
 
 def _coloured(verdict: str) -> str:
