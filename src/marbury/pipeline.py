@@ -257,3 +257,38 @@ def _judge(ws: Workspace, settings: "ServeSettings") -> "Judge":
         version=calibration.constitution,
         fail_open=settings.on_error == "open",
     )
+
+
+def bare_serve_settings(given: Mapping[str, Any]) -> "ServeSettings":
+    """The settings of `serve` without a run folder.
+
+    Raises:
+        SettingsError: a key or a value is wrong.
+    """
+    from marbury.serve import ServeSettings
+
+    return build(ServeSettings, given, "the command line")
+
+
+def serve_drill(settings: "ServeSettings", word: str) -> None:
+    """Serve a guard that stops a word in place of what classifiers would, until it is told to end.
+
+    Raises:
+        SettingsError: the word is no word.
+    """
+    from marbury.guard import Judge, ScriptedScorer
+    from marbury.scoring import Thresholds
+    from marbury.serve import create_app, run
+
+    if not word.isprintable() or [word] != word.split():
+        raise SettingsError(f"--drill {word!r} is not one word: give one that nothing harmless has in it")
+    judge = Judge(
+        ScriptedScorer(word),
+        Thresholds(0.0, 0.0, 0.0, 0.0),
+        input_mode=settings.input,
+        output_mode=settings.output,
+        timeout_s=settings.timeout_s,
+        version=f"drill:{word}",
+        fail_open=settings.on_error == "open",
+    )
+    run(create_app(judge, settings, drill=word), settings)

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -18,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from marbury.errors import MarburyError, ModelError, RequestError
 from marbury.guard import Judge
 from marbury.serve.answer import JSON, Answer
+from marbury.serve.drilled import Drilled
 from marbury.serve.exchange import Exchange
 from marbury.serve.failures import BUSY, Failure, failure_of
 from marbury.serve.journal import Entry, Journal, log_entry
@@ -34,17 +36,19 @@ GUARDED = ", ".join(f"POST {path}" for path in PATHS)
 
 
 def create_app(
-    judge: Judge | MakeJudge | Policies, settings: ServeSettings, *, journal: Journal = log_entry
+    judge: Judge | MakeJudge | Policies, settings: ServeSettings, *, journal: Journal = log_entry, drill: str = ""
 ) -> Starlette:
     """The proxy in front of `settings.upstream`.
 
     `judge`: one, or what makes one, or what keeps several; it is made in a thread once the server runs, and `/readyz`
     says 503 until it has scored its first exchange. The `Service` behind the app is `app.state.service`.
+    `drill`: the word that the judge stops in place of what a classifier would; it marks every answer and every row.
 
     Raises:
         SettingsError: the upstream's key is to come from an environment variable that is not set.
     """
     service = Service(_policies(judge), settings, journal)
+    service.drill = drill
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -64,6 +68,7 @@ def create_app(
             Route("/metrics", _metrics(service)),
         ],
         exception_handlers={404: _not_guarded, 405: _not_guarded},
+        middleware=[Middleware(Drilled, word=drill)] if drill else [],
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
@@ -216,9 +221,14 @@ def _readyz(service: Service) -> Callable[[Request], Any]:
     async def readyz(request: Request) -> Response:
         """Whether the guard is loaded and warm, and what it enforces."""
         judge = service.judge
+        drill = {"drill": service.drill} if service.drill else {}
         if judge is None:
-            return _json({"status": "failed" if service.failure else "loading"}, 503)
-        live: dict[str, Any] = {"input": judge.input_mode, "output": judge.output_mode, "constitution": judge.version}
+            return _json({"status": "failed" if service.failure else "loading", **drill}, 503)
+        live: dict[str, Any] = drill | {
+            "input": judge.input_mode,
+            "output": judge.output_mode,
+            "constitution": judge.version,
+        }
         live["on_error"] = "open" if judge.fail_open else "closed"
         live["media"] = service.settings.media
         other, failure = service.policies.other, service.policies.failure

@@ -55,6 +55,7 @@ class Entry(msgspec.Struct, kw_only=True):
     judging_seconds: float = 0.0  # waiting for the classifier
     upstream_seconds: float | None = None  # until the upstream's headers
     first_seconds: float | None = None  # until the first part of a stream left
+    drill: str | None = None  # a drill's word: no classifier was asked
 
 
 Journal = Callable[[Entry], None]

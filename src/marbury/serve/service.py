@@ -20,6 +20,7 @@ class Service:
 
     def __init__(self, policies: Policies, settings: ServeSettings, journal: Journal) -> None:
         self.settings = settings
+        self.drill = ""  # the word that is stopped in place of what a classifier would
         self.upstream = Upstream(settings)
         self.metrics = Metrics()
         self.policies = policies
@@ -60,6 +61,7 @@ class Service:
         """Put a request that has ended into the journal and the metrics."""
         modes = (judge.input_mode, judge.output_mode) if judge else (self.settings.input, self.settings.output)
         self.metrics.count(entry, *modes)
+        entry.drill = self.drill or None
         self._journal(entry)
 
     async def _load(self) -> None:
