@@ -129,7 +129,7 @@ class ResponseGate:
         if slot.closed:
             raise ModelError("the upstream went on with a text that it had ended")
         if text:
-            slot.arrived += text
+            slot.arrived.append(text)
             self._step(slot.watch, text, Op("text", item, slot))
 
     def _plan_done(self, item: OpenItem, where: Place, full: str) -> None:
@@ -137,8 +137,8 @@ class ResponseGate:
         slot = self._slot(item, where)
         if slot.closed:
             return
-        if full.startswith(slot.arrived):
-            self._plan_text(item, where, full[len(slot.arrived) :])
+        if full.startswith(arrived := "".join(slot.arrived)):
+            self._plan_text(item, where, full[len(arrived) :])
         slot.closed = True
         self._step(slot.watch, None, Op("rest", item, slot))
 

@@ -61,7 +61,7 @@ class WholeResponse:
             steps += [(item.name, item.called), (item.name, None)]
         for place, text in texts(said):
             watch = self._judged.watch()
-            item.slots[place] = Slot(place, watch, text=text)
+            item.slots[place] = Slot(place, watch, released=[text])
             steps += [(watch, text), (watch, None)]
         return steps
 
