@@ -19,7 +19,7 @@ class Judge:
 
     A side in `enforce` holds text back and stops it; in `shadow` nothing is held or delayed and the verdicts are
     only remembered; `off` does not look. `timeout_s` bounds every wait for the scorer, the queue before it
-    included. `version` is the constitution's, for whoever asks what is enforced.
+    included. `version` is the constitution's and `classifier` the weights', for whoever asks what is enforced.
     """
 
     def __init__(
@@ -31,20 +31,24 @@ class Judge:
         output_mode: Mode = "enforce",
         timeout_s: float = 10.0,
         version: str = "",
+        classifier: str = "",
     ) -> None:
         self.version = version
+        self.classifier = classifier
         self.input_mode = input_mode
         self.output_mode = output_mode
         self._policy = Policy(scorer, thresholds, input_mode, output_mode, timeout_s)
         self._worker = Worker(partial(advance_all, scorer))
 
-    async def read(self, messages: Sequence[Message]) -> JudgedRequest:
+    async def read(self, messages: Sequence[Message], *, keep: bool = False) -> JudgedRequest:
         """Read a request; where the input is enforced, its verdict is there when this returns.
+
+        `keep`: remember the texts of the reply for whoever audits (`JudgedRequest.heard`).
 
         Raises:
             GuardError: the scorer failed or took too long.
         """
-        request = JudgedRequest(self._policy, self._worker, messages)
+        request = JudgedRequest(self._policy, self._worker, messages, keep=keep)
         await request.open()
         return request
 

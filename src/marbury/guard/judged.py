@@ -46,7 +46,7 @@ Stepping = Generator[tuple[Watch, str | None], str, list[Released]]  # says what
 class JudgedRequest:
     """A request that is being judged, and the watches over the replies to it. Lives in one event loop."""
 
-    def __init__(self, policy: Policy, worker: Worker, messages: Sequence[Message]) -> None:
+    def __init__(self, policy: Policy, worker: Worker, messages: Sequence[Message], *, keep: bool = False) -> None:
         self._policy = policy
         self._worker = worker
         self._messages = tuple(messages)
@@ -56,6 +56,7 @@ class JudgedRequest:
         self._behind: list[tuple[AsyncWatch, str | None]] = []  # shadow: steps that wait for their turn
         self._pending: asyncio.Future[object] | None = None  # shadow: the job that runs now
         self._closed = False
+        self._heard: dict[AsyncWatch, list[str]] | None = {} if keep else None
         self.verdict: Verdict | None = None
         self._failure: GuardError | None = None
 
@@ -74,6 +75,11 @@ class JudgedRequest:
     def watches(self) -> Sequence["AsyncWatch"]:
         """All watches of this request, in the order in which they were asked for."""
         return self._watches
+
+    @property
+    def heard(self) -> tuple[str, ...]:
+        """What each watch was given so far, if that was to be kept."""
+        return tuple("".join(texts) for texts in (self._heard or {}).values())
 
     async def open(self) -> None:
         """Read the request. Raises GuardError as `Judge.read` does."""
@@ -96,6 +102,9 @@ class JudgedRequest:
         Raises:
             GuardError: the scorer failed or took too long; every watch of the request is closed then.
         """
+        if self._heard is not None and not self._closed:
+            for watch, text in steps:
+                self._heard.setdefault(watch, []).append(text or "")
         if self._policy.output_mode == "enforce":
             if self._closed:
                 return [Released("", True)] * len(steps)  # "stopped", so that nobody waits for more

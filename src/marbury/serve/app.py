@@ -17,9 +17,10 @@ from starlette.types import Receive, Scope, Send
 from marbury.errors import MarburyError, ModelError, RequestError
 from marbury.guard import Judge
 from marbury.serve.answer import JSON, Answer
+from marbury.serve.door import Door
 from marbury.serve.exchange import Exchange
 from marbury.serve.failures import failure_of
-from marbury.serve.journal import Journal, log_entry
+from marbury.serve.journal import Entry, Journal, Store, log_entry
 from marbury.serve.protocols.endpoints import ENDPOINTS
 from marbury.serve.protocols.plain import word
 from marbury.serve.protocols.protocol import Protocol
@@ -30,17 +31,24 @@ GUARDED = ", ".join(f"POST /v1{endpoint.path}" for endpoint in ENDPOINTS)
 
 
 def create_app(
-    judge: Judge | Callable[[], Judge], settings: ServeSettings, *, journal: Journal = log_entry
+    judge: Judge | Callable[[], Judge],
+    settings: ServeSettings,
+    *,
+    journal: Journal = log_entry,
+    door: Door | None = None,
+    store: Store | None = None,
 ) -> Starlette:
     """The proxy in front of `settings.upstream`.
 
     `judge`: one, or what makes one; it is called in a thread once the server runs, and `/readyz` says 503 until the
-    judge has scored its first exchange. The `Service` behind the app is `app.state.service`.
+    judge has scored its first exchange. `journal` gets each row; `door` says who may ask (everybody, and accounts
+    cool down in memory, where there is none); `store` is started and stopped with the server. The `Service` behind
+    the app is `app.state.service`.
 
     Raises:
         SettingsError: the upstream's key is to come from an environment variable that is not set.
     """
-    service = Service(judge if callable(judge) else lambda: judge, settings, journal)
+    service = Service(judge if callable(judge) else lambda: judge, settings, journal, door, store)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -84,8 +92,13 @@ class Endpoint:
         request_id = uuid.uuid4().hex
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         answer = Answer(send, request_id, self._protocol)
-        exchange = Exchange(self._protocol, self._service, request_id, headers, answer)
+        exchange = Exchange(self._protocol, self._service, request_id, self._service.door.passed(headers), answer)
         with self._service.metrics.active.track_inprogress():
+            if (refusal := self._service.door.admit(headers, exchange.entry)) is not None:
+                exchange.entry.outcome = refusal.outcome
+                await answer.fail(refusal)
+                exchange.close()
+                return
             try:
                 body = await _body(receive, self._service.settings.max_body_bytes)
             except RequestError as error:
@@ -147,8 +160,12 @@ def _json(value: Any, status: int = 200) -> Response:
 def _models(service: Service) -> Callable[[Request], Any]:
     async def models(request: Request) -> Response:
         """The upstream's list of models: ids and numbers of it."""
+        refusal = service.door.admit(request.headers, Entry(id="", time=0.0, route="models"))
+        if refusal is not None:
+            return Response(refusal.body(), refusal.status, refusal.headers, JSON)
         try:
-            async with service.upstream.request("GET", "/models", request.headers) as response:
+            headers = service.door.passed(request.headers)
+            async with service.upstream.request("GET", "/models", headers) as response:
                 if response.status != 200:
                     raise ModelError(f"the upstream answered /models with status {response.status}")
                 listed = _listed(await service.upstream.whole(response))
@@ -184,7 +201,8 @@ def _readyz(service: Service) -> Callable[[Request], Any]:
         if judge is None:
             return _json({"status": "failed" if service.failure else "loading"}, 503)
         modes = {"input": judge.input_mode, "output": judge.output_mode}
-        return _json({"status": "ready", **modes, "constitution": judge.version})
+        told = {"status": "ready", **modes, "constitution": judge.version}
+        return _json(told if service.store is None else told | {"audit": service.store.state()})
 
     return readyz
 

@@ -18,7 +18,7 @@ from marbury.errors import MarburyError, ModelError, RequestError
 from marbury.guard import Judge, JudgedRequest
 from marbury.serve.answer import EVENTS, JSON, Answer
 from marbury.serve.failures import BLOCKED, BROKEN, NOT_READY, Failure, failure_of
-from marbury.serve.journal import Entry
+from marbury.serve.journal import Content, Entry
 from marbury.serve.protocols.plain import word
 from marbury.serve.protocols.protocol import Asked, Gate, Protocol, Whole
 from marbury.serve.service import Service
@@ -41,6 +41,7 @@ class Exchange:
         self._answer = answer
         self._judge: Judge | None = service.judge
         self._judged: JudgedRequest | None = None
+        self._asked: Asked | None = None
         self._reply: Gate | Whole | None = None
         self._began = time.perf_counter()
         self.entry = Entry(id=request_id, time=time.time(), route=protocol.route)
@@ -81,7 +82,11 @@ class Exchange:
             self.entry.error = f"not read: {error}"  # where nothing is enforced nothing is refused
             asked = Asked((), "", False, False, 1, body)
         else:
-            self._judged = await self._timed(judge.read(asked.messages))
+            self._asked = asked
+            if (wait := self._service.door.name(self.entry, asked.payload)) is not None:
+                await self._fail(wait)
+                return
+            self._judged = await self._timed(judge.read(asked.messages, keep=self._service.keeps_content))
         self.entry.model, self.entry.stream = asked.model, asked.stream
         if self._judged is not None and self._judged.blocked:
             await self._block(asked)
@@ -205,6 +210,8 @@ class Exchange:
             if judged.failure is not None:
                 entry.error = entry.error or str(judged.failure)
             judged.close()
+        if self._service.keeps_content and self._asked is not None:
+            entry.content = Content(self._asked.messages, judged.heard if judged else ())
         entry.judging_failed = entry.outcome == "guard_error" or (judged is not None and judged.failure is not None)
         self._service.record(entry, self._judge)
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from marbury.errors import SettingsError
 from marbury.guard import Mode
+from marbury.serve.accounts import Rules
 
 
 @dataclass(frozen=True)
@@ -27,21 +28,40 @@ class ServeSettings:
     max_body_bytes: int = 1_048_576  # longest request
     max_messages: int = 512  # most messages in a request
     max_reply_bytes: int = 16_777_216  # longest reply that is not streamed, and longest event of one that is
+    audit: str = (
+        "sqlite:///audit/audit.db"  # URL of the database of rows, a path in it from the run folder; empty: none
+    )
+    audit_content: Literal["none", "hash", "redacted", "full"] = "none"  # what a row keeps of the conversation
+    retention_days: int = 90  # rows older than that are deleted; 0 keeps them
+    keys: str = ""  # keys of the guard's own: a file in the run folder, or "database"; empty: everybody may ask
+    flags_before_cooldown: int = 20  # blocks of one account within the window until it has to wait; 0: never
+    flag_window_s: float = 3600.0  # how long a block counts
+    cooldown_s: float = 60.0  # first wait of an account; each further one is twice as long and comes twice as soon
 
     def __post_init__(self) -> None:
         if not self.upstream.startswith(("http://", "https://")):
             raise ValueError(f"upstream {self.upstream!r} is not an http:// or https:// URL")
-        for name in ("threads", "timeout_s", "upstream_timeout_s", "max_body_bytes", "max_messages", "max_reply_bytes"):
+        above = ("threads", "timeout_s", "upstream_timeout_s", "max_body_bytes", "max_messages", "max_reply_bytes")
+        for name in (*above, "flag_window_s", "cooldown_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be greater than 0")
-        if self.prefix_mb < 0:
-            raise ValueError("prefix_mb must not be negative")
+        for name in ("prefix_mb", "retention_days", "flags_before_cooldown"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative")
         modes = ("enforce", "shadow", "off")
-        for name, known in (("input", modes), ("output", modes), ("engine", ("auto", "kernel", "torch"))):
+        contents, engines = ("none", "hash", "redacted", "full"), ("auto", "kernel", "torch")
+        for name, known in (("input", modes), ("output", modes), ("engine", engines), ("audit_content", contents)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)!r}")
         if self.block_status not in (200, 400):
             raise ValueError(f"block_status is 200 or 400, not {self.block_status}")
+        if self.keys == "database" and not self.audit:
+            raise ValueError('keys = "database" needs one: set audit to its URL, or keys to a file')
+
+
+def account_rules(settings: ServeSettings) -> Rules:
+    """When an account has to cool down."""
+    return Rules(settings.flags_before_cooldown, settings.flag_window_s, settings.cooldown_s)
 
 
 def upstream_key(settings: ServeSettings) -> str | None:

@@ -1,0 +1,140 @@
+"""Who was flagged how often, and who has to wait. A million questions beat any classifier, so they get slow.
+
+An account is a key, or a user as the key's owner names them. Its state is a pure function of the times of its flags,
+so that any store of those times (the audit database) brings it back after a restart and shares it between processes.
+"""
+
+import hashlib
+import logging
+from bisect import insort
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgspec
+
+log = logging.getLogger("marbury.serve")
+REMEMBERED_S = 7 * 86_400.0  # after so long without a flag an account is new again
+LONGEST_S = 86_400.0  # of one cool-down
+MANY = 10  # the key of an application whose requests name users stands for many of them
+_MOST_ACCOUNTS = 100_000
+_MOST_FLAGS = 10_000
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When an account has to cool down."""
+
+    flags: int = 20  # within the window, for the first time; half as many for each further time; 0: never
+    window_s: float = 3600.0
+    cooldown_s: float = 60.0  # the first time; twice as long each further time
+
+
+class Cooldown(NamedTuple):
+    """Until when an account has to wait, and the how manieth time it is."""
+
+    until: float = 0.0
+    times: int = 0
+
+
+class Named(msgspec.Struct):
+    """What of a request names a user, in any of the protocols."""
+
+    user: Any = None
+    safety_identifier: Any = None
+    metadata: Any = None
+
+
+def pseudonym(name: str) -> str:
+    """What is kept of a user's name: the same for the same name. Names that can be guessed can be recognised."""
+    return hashlib.sha256(b"marbury user\0" + name.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+
+
+def named_in(payload: bytes) -> tuple[str, str]:
+    """The pseudonyms of `user` (Anthropic: `metadata.user_id`) and `safety_identifier`; empty where not given."""
+    try:
+        named = msgspec.json.decode(payload, type=Named)
+    except (ValueError, RecursionError):
+        return "", ""
+    user = named.user
+    if not user and isinstance(named.metadata, dict):
+        user = named.metadata.get("user_id")
+    return _pseudonym(user), _pseudonym(named.safety_identifier)
+
+
+def _pseudonym(name: Any) -> str:
+    return pseudonym(name) if isinstance(name, str) and name else ""
+
+
+def cooldown(times: Sequence[float], rules: Rules) -> Cooldown:
+    """What follows from the times of an account's flags, which are in order."""
+    state, recent, last = Cooldown(), list[float](), 0.0
+    for time in times:
+        if time < state.until:
+            continue  # asked before the cool-down began
+        if time > max(last, state.until) + REMEMBERED_S:
+            state, recent = Cooldown(), []
+        last = time
+        recent = [*(other for other in recent if other > time - rules.window_s), time]
+        if rules.flags and len(recent) >= max(1, rules.flags >> state.times):
+            length = min(rules.cooldown_s * 2.0 ** min(state.times, 40), LONGEST_S)
+            state, recent = Cooldown(time + length, state.times + 1), []
+    return state
+
+
+def accounts_of(key: str, user: str, safety_identifier: str) -> list[str]:
+    """The accounts that a request is on. One key's users are nobody else's; without a name there is only the key."""
+    users = [f"user/{key}/{user}"] if user else []
+    users += [f"safety_identifier/{key}/{safety_identifier}"] if safety_identifier else []
+    if not key:
+        return users
+    return [*users, f"key/{key}/all"] if users else [f"key/{key}"]
+
+
+class Accounts:
+    """The flags of all accounts, in memory; for one thread at a time, as all of it is taken in by the event loop."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._flags: dict[str, list[float]] = {}
+        self._states: dict[str, Cooldown] = {}
+        self.begun = 0  # cool-downs since the start
+
+    def wait(self, accounts: Iterable[str], now: float) -> float:
+        """Seconds until all of the accounts may ask again; 0: now."""
+        return max(0.0, *(self._states.get(account, Cooldown()).until - now for account in accounts), 0.0)
+
+    def flag(self, accounts: Iterable[str], time: float) -> None:
+        """A request on these accounts was flagged. Flags may come late and out of order."""
+        if self._rules.flags:
+            for account in accounts:
+                self._flag(account, time)
+
+    def cooling(self, now: float) -> int:
+        """How many accounts are cooling down."""
+        return sum(state.until > now for state in self._states.values())
+
+    def _flag(self, account: str, time: float) -> None:
+        times = self._flags.setdefault(account, [])
+        insort(times, time)
+        del times[:-_MOST_FLAGS]
+        before, after = self._states.get(account, Cooldown()), cooldown(times, self._rules_of(account))
+        if after.times:
+            self._states[account] = after
+        if after.until > max(before.until, time):
+            self.begun += 1
+            log.warning("account %s cools down for %.0f s, for the %d. time", account, after.until - time, after.times)
+        if len(self._flags) > _MOST_ACCOUNTS:
+            self._forget()
+
+    def _rules_of(self, account: str) -> Rules:
+        if not account.endswith("/all"):
+            return self._rules
+        return Rules(self._rules.flags * MANY, self._rules.window_s, self._rules.cooldown_s)
+
+    def _forget(self) -> None:
+        """Drop the half that was flagged longest ago."""
+        order = sorted(self._flags, key=lambda account: self._flags[account][-1])
+        for account in order[: len(order) // 2]:
+            del self._flags[account]
+            self._states.pop(account, None)
