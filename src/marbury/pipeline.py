@@ -224,11 +224,20 @@ def serve(ws: Workspace, settings: "ServeSettings") -> None:
     Raises:
         WorkspaceError: the run has no classifiers or no thresholds yet.
     """
+    from marbury.audit import open_audit
     from marbury.guard import Judge
     from marbury.serve import create_app, run
+    from marbury.serve.journal import Entry, log_entry
 
     ws.need(ws.classifier, "train")
     ws.need(ws.thresholds, "calibrate")
+    weights = ws.rows().get("train", {}).get("outputs", {}).get(ws.name_of(ws.classifier), "")
+    audit = open_audit(ws, settings)
+
+    def journal(entry: Entry) -> None:
+        log_entry(entry)
+        if audit.writer is not None:
+            audit.writer.record(entry)
 
     def judge() -> Judge:
         scorer, calibration = load_guard(ws, settings.threads, settings.engine, settings.prefix_mb)
@@ -239,6 +248,7 @@ def serve(ws: Workspace, settings: "ServeSettings") -> None:
             output_mode=settings.output,
             timeout_s=settings.timeout_s,
             version=calibration.constitution,
+            classifier=weights,
         )
 
-    run(create_app(judge, settings), settings)
+    run(create_app(judge, settings, journal=journal, door=audit.door, store=audit.writer), settings)

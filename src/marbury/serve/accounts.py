@@ -6,6 +6,7 @@ so that any store of those times (the audit database) brings it back after a res
 
 import hashlib
 import logging
+import threading
 from bisect import insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ LONGEST_S = 86_400.0  # of one cool-down
 MANY = 10  # the key of an application whose requests name users stands for many of them
 _MOST_ACCOUNTS = 100_000
 _MOST_FLAGS = 10_000
+_MOST_SEEN = 50_000
 
 
 @dataclass(frozen=True)
@@ -86,33 +88,41 @@ def accounts_of(key: str, user: str, safety_identifier: str) -> list[str]:
     """The accounts that a request is on. One key's users are nobody else's; without a name there is only the key."""
     users = [f"user/{key}/{user}"] if user else []
     users += [f"safety_identifier/{key}/{safety_identifier}"] if safety_identifier else []
-    if not key:
+    if not key or ":" in key:  # a client's own key, which nobody here has checked
         return users
     return [*users, f"key/{key}/all"] if users else [f"key/{key}"]
 
 
 class Accounts:
-    """The flags of all accounts, in memory; for one thread at a time, as all of it is taken in by the event loop."""
+    """The flags of all accounts, in memory. Flags may be told by many threads, and twice."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._flags: dict[str, list[float]] = {}
         self._states: dict[str, Cooldown] = {}
+        self._lock = threading.Lock()
+        self._seen: dict[str, None] = {}  # the newest requests that were counted
         self.begun = 0  # cool-downs since the start
 
     def wait(self, accounts: Iterable[str], now: float) -> float:
         """Seconds until all of the accounts may ask again; 0: now."""
         return max(0.0, *(self._states.get(account, Cooldown()).until - now for account in accounts), 0.0)
 
-    def flag(self, accounts: Iterable[str], time: float) -> None:
+    def flag(self, accounts: Iterable[str], time: float, request_id: str) -> None:
         """A request on these accounts was flagged. Flags may come late and out of order."""
-        if self._rules.flags:
+        with self._lock:
+            if not self._rules.flags or request_id in self._seen:
+                return
+            self._seen[request_id] = None
+            if len(self._seen) > _MOST_SEEN:
+                del self._seen[next(iter(self._seen))]
             for account in accounts:
                 self._flag(account, time)
 
     def cooling(self, now: float) -> int:
         """How many accounts are cooling down."""
-        return sum(state.until > now for state in self._states.values())
+        with self._lock:
+            return sum(state.until > now for state in self._states.values())
 
     def _flag(self, account: str, time: float) -> None:
         times = self._flags.setdefault(account, [])

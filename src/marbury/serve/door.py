@@ -48,16 +48,13 @@ class Door:
 
     def hold(self, entry: Entry) -> Failure | None:
         """Why the request has to wait, if it has to."""
-        wait = self.accounts.wait(self._accounts(entry), time.time())
+        wait = self.accounts.wait(_accounts(entry), time.time())
         return cooling_down(wait) if wait else None
 
     def count(self, entry: Entry) -> None:
         """Count a request that has ended: its flags that were enforced, however it ended."""
         if flagged(entry):
-            self.accounts.flag(self._accounts(entry), entry.time + entry.seconds)
-
-    def _accounts(self, entry: Entry) -> list[str]:
-        return accounts_of(entry.key if self.ring else "", entry.user, entry.safety_identifier)
+            self.accounts.flag(_accounts(entry), entry.time + entry.seconds, entry.id)
 
 
 def flagged(entry: Entry) -> bool:
@@ -70,6 +67,10 @@ def cooling_down(wait: float) -> Failure:
     """The failure of an account that has to wait so many seconds."""
     message = "Too many requests of this account were blocked: wait before you ask again."
     return Failure(429, "account_cooling_down", message, "cooling_down", retry_after=int(wait) + 1)
+
+
+def _accounts(entry: Entry) -> list[str]:
+    return accounts_of(entry.key, entry.user, entry.safety_identifier)
 
 
 def _shown(headers: Mapping[str, str]) -> str:

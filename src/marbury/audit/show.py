@@ -1,0 +1,78 @@
+"""What `marbury audit` prints and writes."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from marbury.audit import query
+from marbury.audit.query import Filter
+from marbury.audit.spool import waiting_in
+from marbury.audit.stage import reading
+from marbury.errors import SettingsError
+from marbury.serve import ServeSettings
+from marbury.workspace import Workspace
+
+_LISTED = ("time", "id", "route", "outcome", "action", "category", "score", "seconds", "key", "error")
+
+
+def overview(
+    ws: Workspace, settings: ServeSettings, chosen: Filter, limit: int, *, upgrade: bool
+) -> Iterator[Table | str]:
+    """Counts by outcome and category, and the newest rows.
+
+    Raises:
+        SettingsError: there is no database, or it cannot be read.
+    """
+    with reading(ws, settings, upgrade=upgrade) as engine:
+        for column in ("outcome", "action", "category"):
+            table = Table(column, "requests")
+            for name, number in query.count(engine, chosen, column).items():
+                table.add_row(escape(name or "(none)"), str(number))
+            yield table
+        if limit > 0:
+            table = Table(*_LISTED, title="the newest", title_justify="left")
+            for row in query.rows(engine, chosen, limit):
+                table.add_row(*map(escape, _cells(row)))
+            yield table
+    if waiting := waiting_in(ws.audit):
+        yield f"{waiting} rows wait in {ws.audit}: a running server brings them to the database once it takes them"
+
+
+def export(ws: Workspace, settings: ServeSettings, chosen: Filter, place: str, *, upgrade: bool) -> int:
+    """Write the rows as JSON lines to a file, or to standard output for `-`; give how many.
+
+    Raises:
+        SettingsError: there is no database, it cannot be read, or the file cannot be written.
+    """
+    count = 0
+    try:
+        with (
+            reading(ws, settings, upgrade=upgrade) as engine,
+            nullcontext(sys.stdout.buffer) if place == "-" else Path(place).open("wb") as out,
+        ):
+            for line in query.lines(engine, chosen):
+                out.write(line)
+                count += 1
+            out.flush()
+    except OSError as error:
+        raise SettingsError(f"{place}: the rows cannot be written: {error.strerror}") from error
+    return count
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    score = row["output_score"] if row["stage"] == "output" else row["input_score"]
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row["time"]))
+    values = {**row, "time": when, "score": score}
+    return [_cell(values[name]) for name in _LISTED]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

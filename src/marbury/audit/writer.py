@@ -1,0 +1,217 @@
+"""Takes rows from the requests and brings them into the database, without ever making a request wait.
+
+A thread writes each row to the spool at once; another one, the only one that talks to the database, moves rows from
+there in order. While the database is away the spool grows. Both ways in and both ways on are the same then as always,
+so that an outage is no special case.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from sqlalchemy import Engine
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
+
+from marbury.audit import schema
+from marbury.audit.database import told
+from marbury.audit.row import Keep, row_of
+from marbury.audit.spool import Spool
+from marbury.audit.store import insert
+from marbury.audit.tables import COLUMNS
+from marbury.errors import SettingsError
+from marbury.serve.journal import Entry, StoreState
+
+log = logging.getLogger("marbury.serve")
+QUEUE = 20_000  # rows between the requests and the spool
+BATCH = 500
+TICK_S = 1.0  # between two looks at a database that is away, or at what others wrote
+_END_S = 5.0  # for the last rows at a stop; what is left then is in the spool
+
+
+class Writer:
+    """Implements `serve`'s `Store`; `record` is a `Journal`. `tick` is called in the database's thread about once a
+    second while the database is there; it may fail like the database."""
+
+    def __init__(
+        self, engine: Engine, spool: Spool, keep: Keep = "none", tick: Callable[[], None] = lambda: None
+    ) -> None:
+        self._engine = engine
+        self._spool = spool
+        self._keep = keep
+        self._tick = tick
+        self._queue: queue.Queue[Entry | None] = queue.Queue(QUEUE)
+        self._news = threading.Event()
+        self._stopping = threading.Event()
+        self._up = True
+        self._written = self._lost = self._damaged = self._late = 0
+        self._threads = [
+            threading.Thread(target=work, name=name, daemon=True)
+            for name, work in (("audit-spool", self._spooling), ("audit-database", self._shipping))
+        ]
+
+    def record(self, entry: Entry) -> None:
+        """Take a row; at once."""
+        try:
+            self._queue.put_nowait(entry)
+        except queue.Full:
+            self._lose(1, "rows come faster than the disk takes them")
+
+    def start(self) -> None:
+        """Begin to write."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Write what there is, for some seconds; the rest waits in the spool for the next start."""
+        self._queue.put(None)
+        self._threads[0].join()
+        self._stopping.set()
+        self._news.set()
+        self._threads[1].join(_END_S)
+        if self._threads[1].is_alive():
+            log.error("audit: the database does not answer; rows wait in %s", self._spool.path)
+            return  # the spool stays open and locked until the process is gone
+        self._spool.close()
+        self._engine.dispose()
+
+    def state(self) -> StoreState:
+        """How it fares."""
+        waiting = self._queue.qsize() + self._spool.waiting
+        return StoreState(self._up, waiting, self._written, self._lost, self._damaged)
+
+    # The spool's thread
+
+    def _spooling(self) -> None:
+        ended = False
+        while not ended:
+            entries = [self._queue.get()]
+            while len(entries) < BATCH and not self._queue.empty():
+                entries.append(self._queue.get())
+            ended = None in entries
+            lines = [line for entry in entries if entry is not None and (line := self._line(entry))]
+            if lines:
+                self._append(lines, patient=not ended)
+            self._news.set()
+
+    def _line(self, entry: Entry) -> bytes | None:
+        try:
+            return msgspec.json.encode(row_of(entry, self._keep))
+        except Exception:  # a mistake of ours must not end the thread
+            log.exception("audit: row %s cannot be written", entry.id)
+            self._lose(1, "a mistake in the proxy")
+            return None
+
+    def _append(self, lines: list[bytes], *, patient: bool) -> None:
+        """Spool lines; when the disk takes none, wait for it while the queue has room."""
+        told_so = False
+        while True:
+            try:
+                self._spool.append(lines, sync=not self._up)
+                return
+            except OSError as error:
+                if not patient or self._queue.qsize() > QUEUE // 2:
+                    self._lose(len(lines), f"{self._spool.path}: {error.strerror}")
+                    return
+                if not told_so:
+                    log.error("audit: %s: %s; rows wait in memory", self._spool.path, error.strerror)
+                    told_so = True
+                time.sleep(TICK_S)
+
+    def _lose(self, count: int, why: str) -> None:
+        if self._lost == 0 or (self._lost + count) // 1000 > self._lost // 1000:
+            log.error("audit: rows are lost (%s): they are in the log alone", why)
+        self._lost += count
+
+    # The database's thread
+
+    def _shipping(self) -> None:
+        next_tick = 0.0
+        while True:
+            self._news.wait(TICK_S)
+            self._news.clear()
+            stopping = self._stopping.is_set()
+            if not self._up and not stopping and time.monotonic() < next_tick:
+                time.sleep(max(0.0, next_tick - time.monotonic()))
+            due = time.monotonic() >= next_tick
+            if due:
+                next_tick = time.monotonic() + TICK_S
+            try:
+                self._ship(due)
+            except Exception as error:  # whatever it is, rows are kept and it is tried again
+                self._fell(error)
+            if stopping:
+                return
+
+    def _ship(self, due: bool) -> None:
+        if not self._up:
+            schema.ensure(self._engine)  # a database that came back empty is made again
+        if due:
+            self._spool.adopt()
+        while True:
+            lines, end = self._spool.read(BATCH)
+            if not lines:
+                break
+            self._insert(lines)
+            self._spool.done(end, len(lines))
+            self._written += len(lines)
+            self._late += 0 if self._up else len(lines)
+        if not self._up:
+            self._rose()
+        if due:
+            self._tick()
+
+    def _insert(self, lines: list[bytes]) -> None:
+        rows = [row for line in lines if (row := self._row(line))]
+        try:
+            insert(self._engine, rows)
+        except (DataError, IntegrityError, StatementError) as error:
+            if not _is_the_rows_fault(error):
+                raise
+            self._insert_one_by_one(rows)
+
+    def _insert_one_by_one(self, rows: list[dict[str, Any]]) -> None:
+        """A row that the database does not take blocks no other."""
+        for row in rows:
+            try:
+                insert(self._engine, [row])
+            except (DataError, IntegrityError, StatementError) as error:
+                if not _is_the_rows_fault(error):
+                    raise
+                self._put_aside(msgspec.json.encode(row), told(error))
+
+    def _row(self, line: bytes) -> dict[str, Any] | None:
+        try:
+            row = msgspec.json.decode(line, type=dict[str, Any])
+            row["id"], row["time"], row["route"], row["outcome"]
+        except (ValueError, KeyError, RecursionError):
+            self._put_aside(line, "it was cut off, or is none")
+            return None
+        return {name: row.get(name) for name in COLUMNS}
+
+    def _put_aside(self, line: bytes, why: str) -> None:
+        path = self._spool.path.with_name("damaged.jsonl")
+        with path.open("ab") as out:
+            out.write(line + b"\n")
+        self._damaged += 1
+        log.error("audit: a row was put into %s: %s", path, why)
+
+    def _fell(self, error: Exception) -> None:
+        if self._up:
+            why = told(error) if isinstance(error, SQLAlchemyError) else f"{type(error).__name__}: {error}"
+            log.error("audit: the database takes no rows (%s); they wait in %s", why, self._spool.path)
+            if not isinstance(error, SQLAlchemyError | SettingsError | OSError):
+                log.exception("audit: a mistake in the proxy", exc_info=error)
+        self._up = False
+
+    def _rose(self) -> None:
+        log.warning("audit: the database is back; %d rows were brought after", self._late)
+        self._up, self._late = True, 0
+
+
+def _is_the_rows_fault(error: StatementError) -> bool:
+    """Not the database's: read-only, without rights or tables it takes no row, and all must wait."""
+    return isinstance(error, DataError | IntegrityError) or type(error) is StatementError
