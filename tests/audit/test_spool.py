@@ -13,7 +13,7 @@ from marbury.errors import SettingsError
 
 
 def drained(spool: Spool, most: int = 3) -> list[bytes]:
-    found = []
+    found = list[bytes]()
     while True:
         lines, end = spool.read(most)
         if not lines:
@@ -92,7 +92,7 @@ def test_a_full_disk_takes_all_or_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     def half(self: Spool, data: bytes) -> None:
         import os
 
-        written = []
+        written = list[int]()
 
         def write(fd: int, data: bytes) -> int:
             if written:

@@ -21,6 +21,7 @@ from sqlalchemy import Engine, text
 
 from marbury.audit import open_audit, query, writer
 from marbury.audit.query import Filter
+from marbury.audit.row import row_of
 from marbury.audit.spool import waiting_in
 from marbury.audit.writer import Writer
 from marbury.serve.door import Door
@@ -97,7 +98,7 @@ def test_a_row_that_the_database_refuses_blocks_no_other(
     assert b'"id":"b"' in (ws.audit / "damaged.jsonl").read_bytes()
 
 
-real = writer.row_of
+real = row_of
 
 
 def test_a_torn_line_is_put_aside(ws: Workspace, settings: ServeSettings, engine: Engine) -> None:

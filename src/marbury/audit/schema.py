@@ -1,16 +1,18 @@
 """Whether the tables are those that this version of Marbury knows, and bringing them there."""
 
-import time
+import threading
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from marbury.audit.tables import VERSION_TABLE
 from marbury.errors import SettingsError
+
+_ALONE = threading.Lock()  # alembic runs once at a time in a process
+_LOCK = 7_462_287  # any number that is the same in all processes
 
 
 def ensure(engine: Engine) -> None:
@@ -32,13 +34,11 @@ def ensure(engine: Engine) -> None:
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring the tables to this version. Two processes that do so at once do it once."""
-    try:
-        _upgrade(engine)
-    except SQLAlchemyError:
-        time.sleep(1.0)
-        if revision(engine) != head():
-            raise
+    """Bring the tables to this version, in one transaction. Who does so at the same time waits, and finds it done."""
+    with _ALONE, engine.begin() as connection:
+        lock = "BEGIN IMMEDIATE" if engine.dialect.name == "sqlite" else f"SELECT pg_advisory_xact_lock({_LOCK})"
+        connection.exec_driver_sql(lock)
+        command.upgrade(_config(connection), "head")
 
 
 def revision(engine: Engine) -> str | None:
@@ -50,11 +50,6 @@ def revision(engine: Engine) -> str | None:
 def head() -> str:
     """The schema of this version of Marbury."""
     return str(_scripts().get_current_head())
-
-
-def _upgrade(engine: Engine) -> None:
-    with engine.begin() as connection:
-        command.upgrade(_config(connection), "head")
 
 
 def _config(connection: Connection | None = None) -> Config:
