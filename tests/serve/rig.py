@@ -18,7 +18,8 @@ from starlette.applications import Starlette
 from marbury.guard import Judge, Mode, ScriptedScorer
 from marbury.scoring import Thresholds
 from marbury.serve import ServeSettings, create_app
-from marbury.serve.journal import Entry
+from marbury.serve.door import Door
+from marbury.serve.journal import Entry, Store
 from marbury.serve.run import config
 from marbury.serve.service import Service
 
@@ -205,6 +206,8 @@ def proxy(
     modes: tuple[Mode, Mode] = ("enforce", "enforce"),
     timeout_s: float = 5.0,
     serve: dict[str, Any] | None = None,
+    door: Door | None = None,
+    store: Store | None = None,
     **script: Any,
 ) -> Iterator[Proxy]:
     """A proxy that is ready, in front of an upstream that says these pieces."""
@@ -217,7 +220,7 @@ def proxy(
                 scorer, LIMITS, input_mode=modes[0], output_mode=modes[1], timeout_s=timeout_s, version="abc123"
             )
 
-        app = create_app(make, settings, journal=journal.append)
+        app = create_app(make, settings, journal=journal.append, door=door, store=store)
         service: Service = app.state.service
         with served(app, settings) as url:
             eventually(lambda: service.judge is not None or service.failure is not None)

@@ -47,6 +47,7 @@ class Writer:
         self._news = threading.Event()
         self._stopping = threading.Event()
         self._up = True
+        self._next_tick = self._next_try = 0.0
         self._written = self._lost = self._damaged = self._late = 0
         self._threads = [
             threading.Thread(target=work, name=name, daemon=True)
@@ -129,29 +130,23 @@ class Writer:
     # The database's thread
 
     def _shipping(self) -> None:
-        next_tick = 0.0
-        while True:
+        ended = False
+        while not ended:
             self._news.wait(TICK_S)
             self._news.clear()
-            stopping = self._stopping.is_set()
-            if not self._up and not stopping and time.monotonic() < next_tick:
-                time.sleep(max(0.0, next_tick - time.monotonic()))
-            due = time.monotonic() >= next_tick
-            if due:
-                next_tick = time.monotonic() + TICK_S
+            if not self._up:
+                self._stopping.wait(max(0.0, self._next_try - time.monotonic()))
+            ended = self._stopping.is_set()
             try:
-                self._ship(due)
+                self._ship()
             except Exception as error:  # whatever it is, rows are kept and it is tried again
                 self._fell(error)
-            if stopping:
-                return
 
-    def _ship(self, due: bool) -> None:
+    def _ship(self) -> None:
         if not self._up:
             schema.ensure(self._engine)  # a database that came back empty is made again
-        if due:
-            self._spool.adopt()
         while True:
+            self._tick_when_due()
             lines, end = self._spool.read(BATCH)
             if not lines:
                 break
@@ -161,7 +156,11 @@ class Writer:
             self._late += 0 if self._up else len(lines)
         if not self._up:
             self._rose()
-        if due:
+
+    def _tick_when_due(self) -> None:
+        if time.monotonic() >= self._next_tick:
+            self._next_tick = time.monotonic() + TICK_S
+            self._spool.adopt()
             self._tick()
 
     def _insert(self, lines: list[bytes]) -> None:
@@ -205,7 +204,7 @@ class Writer:
             log.error("audit: the database takes no rows (%s); they wait in %s", why, self._spool.path)
             if not isinstance(error, SQLAlchemyError | SettingsError | OSError):
                 log.exception("audit: a mistake in the proxy", exc_info=error)
-        self._up = False
+        self._up, self._next_try = False, time.monotonic() + TICK_S
 
     def _rose(self) -> None:
         log.warning("audit: the database is back; %d rows were brought after", self._late)

@@ -145,6 +145,10 @@ class Exchange:
         parser, body = EventParser(self._settings.max_reply_bytes), bytearray()
         gate = self._protocol.gate(judged, asked, self.entry.id) if judged and streamed else None
         self._reply = gate
+        if response.status != 200 and self._service.upstream.has_key:
+            data = self._service.upstream.concealed(await self._service.upstream.whole(response))
+            await self._answer.whole(response.status, data, kind=kind)
+            return
         async for data in response.content.iter_any():
             await self._answer.part(data, response.status, kind)
             if gate is not None:
@@ -167,13 +171,15 @@ class Exchange:
 
     async def _hand_on_error(self, response: aiohttp.ClientResponse, judged: JudgedRequest) -> None:
         """An upstream's refusal with its message, which is judged like a reply: it may quote one."""
-        message, code = _error_of(await self._service.upstream.whole(response))
+        upstream, status = self._service.upstream, response.status
+        ours = upstream.has_key and status in (401, 403)  # no client's fault, and a message may quote parts of the key
+        message, code = _error_of(b"" if ours else upstream.concealed(await upstream.whole(response)))
         watch = judged.watch()
         released = await self._timed(judged.advance([(watch, message), (watch, None)])) if message else []
         if "".join(out.text for out in released) != message or not message:
-            message = f"The upstream refused the request with HTTP status {response.status}."
-        status = response.status if 400 <= response.status < 500 else 502
-        self.entry.outcome, self.entry.error = "upstream_error", f"upstream status {response.status}"
+            message = f"The upstream refused the request with HTTP status {status}."
+        self.entry.outcome, self.entry.error = "upstream_error", f"upstream status {status}"
+        status = status if 400 <= status < 500 and not ours else 502
         failure = Failure(status, code, message, "upstream_error")
         wait = response.headers.get("retry-after", "")
         headers = {"retry-after": wait} if wait.isdecimal() else failure.headers
