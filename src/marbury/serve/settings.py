@@ -28,9 +28,7 @@ class ServeSettings:
     max_body_bytes: int = 1_048_576  # longest request
     max_messages: int = 512  # most messages in a request
     max_reply_bytes: int = 16_777_216  # longest reply that is not streamed, and longest event of one that is
-    audit: str = (
-        "sqlite:///audit/audit.db"  # URL of the database of rows, a path in it from the run folder; empty: none
-    )
+    audit: str = "sqlite:///audit/audit.db"  # URL of the database of rows, its path in the run folder; empty: none
     audit_content: Literal["none", "hash", "redacted", "full"] = "none"  # what a row keeps of the conversation
     retention_days: int = 90  # rows older than that are deleted; 0 keeps them
     keys: str = ""  # keys of the guard's own: a file in the run folder, or "database"; empty: everybody may ask
