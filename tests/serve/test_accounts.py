@@ -63,7 +63,7 @@ def test_zero_is_never() -> None:
     assert never.wait(["a"], 1.0) == 0.0
 
 
-@given(st.lists(st.floats(0, 1e6), max_size=60).map(sorted))
+@given(st.lists(st.floats(0, 5e5), max_size=60).map(sorted))
 def test_a_cool_down_is_bounded_and_more_flags_never_shorten_it(times: list[float]) -> None:
     before = Cooldown()
     for i in range(len(times) + 1):
@@ -87,7 +87,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     accounts = Accounts(RULES)
     for i in range(1000):
         accounts.flag([f"a{i}"], float(i), f"r{i}")
-    assert len(accounts._flags) <= 100 and "a999" in accounts._flags and len(accounts._seen) <= 100
+    assert len(accounts._times) <= 100 and "a999" in accounts._times and len(accounts._seen) <= 100
 
 
 # Whose flag it is
@@ -162,7 +162,7 @@ async def test_a_user_cools_down_and_others_do_not(name: str, stream: bool) -> N
         assert getattr(row, name) == pseudonym("ida")
 
 
-async def test_a_key_without_users_cools_down_before_its_body_is_read() -> None:
+async def test_a_key_without_users_cools_down_and_others_go_on() -> None:
     ring = KeyRing({"reader": hash_of("client-key"), "writer": hash_of("other")})
     with proxy([whole({"content": "green"})], kind="application/json", door=strict(ring)) as running:
         await blocked(running, 2)

@@ -1,13 +1,15 @@
 """Opening the audit database: SQLite in WAL mode, or PostgreSQL. A password is in no message."""
 
 import importlib.util
+import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
 
+from marbury.audit.spool import private
 from marbury.errors import SettingsError
 
 SQLITE, POSTGRES = "sqlite", "postgresql+psycopg"
@@ -47,8 +49,10 @@ def open_engine(url: URL) -> Engine:
     """
     if url.drivername == SQLITE:
         _check_place(Path(str(url.database)))
-        engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args={"timeout": _CONNECT_S})
-        event.listen(engine, "connect", _prepare_sqlite)
+        path = str(url.database)
+        engine = create_engine(url, pool_size=1, hide_parameters=True, connect_args={"timeout": _CONNECT_S})
+        event.listen(engine, "connect", partial(_prepare_sqlite, path))
+        event.listen(engine, "checkout", partial(_same_file, path))
         return engine
     given: dict[str, Any] = {"connect_timeout": _CONNECT_S, "tcp_user_timeout": 10_000, "options": _POSTGRES_OPTIONS}
     return create_engine(url, pool_size=1, max_overflow=1, pool_pre_ping=True, hide_parameters=True, connect_args=given)
@@ -62,16 +66,27 @@ def told(error: SQLAlchemyError) -> str:
     return f"{name}: {first[0]}" if cause is not None and name == "OperationalError" and first else name
 
 
-def _prepare_sqlite(connection: Any, _: Any) -> None:
+def _prepare_sqlite(path: str, connection: Any, record: Any) -> None:
     # WAL: readers do not wait for the writer. FULL: what is committed survives a power cut.
     for pragma in (f"busy_timeout={_CONNECT_S * 1000}", "journal_mode=WAL", "synchronous=FULL"):
         connection.execute(f"PRAGMA {pragma}")
+    record.info["file"] = os.stat(path).st_ino
+
+
+def _same_file(path: str, _: Any, record: Any, __: Any) -> None:
+    """A file that was moved away or replaced takes rows that nobody finds again."""
+    try:
+        same = os.stat(path).st_ino == record.info["file"]
+    except OSError:
+        same = False
+    if not same:
+        raise DisconnectionError(f"{path} is another file now")
 
 
 def _check_place(path: Path) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab"):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(path, "ab", opener=private):
             pass
     except OSError as error:
         raise SettingsError(

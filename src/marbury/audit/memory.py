@@ -26,6 +26,14 @@ class Memory:
         self._next_expiry = 0.0
 
     def refresh(self) -> None:
+        """Read what is new, and delete what is old. Raises SQLAlchemyError."""
+        self.learn()
+        if self._retention_s and time.monotonic() >= self._next_expiry:
+            self._next_expiry = time.monotonic() + _HOUR
+            if gone := expire(self._engine, time.time() - self._retention_s):
+                log.info("audit: %d rows are older than the retention and were deleted", gone)
+
+    def learn(self) -> None:
         """Read what is new. Raises SQLAlchemyError."""
         if self._ring is not None:
             self._ring.keys = read_keys(self._engine)
@@ -35,7 +43,3 @@ class Memory:
             self._accounts.flag(accounts, flag.time, flag.id)
             newest = max(newest, flag.seq)
         self._seq = newest
-        if self._retention_s and time.monotonic() >= self._next_expiry:
-            self._next_expiry = time.monotonic() + _HOUR
-            if gone := expire(self._engine, time.time() - self._retention_s):
-                log.info("audit: %d rows are older than the retention and were deleted", gone)

@@ -75,4 +75,5 @@ def _cells(row: dict[str, Any]) -> list[str]:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)  # no terminal is steered by a row

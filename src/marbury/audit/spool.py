@@ -30,7 +30,7 @@ class Spool:
         self._at = 0  # where what is not done yet begins
         self.waiting = 0  # lines
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.path, self._fd = self._own()
             self.waiting = self._mended_lines()
             self.adopt()
@@ -129,6 +129,11 @@ class Spool:
         except OSError:
             os.ftruncate(self._fd, size)
             raise
+
+
+def private(path: str, flags: int) -> int:
+    """Opens a file that its owner alone may read: an `opener`."""
+    return os.open(path, flags, 0o600)
 
 
 def waiting_in(folder: Path) -> int:

@@ -49,13 +49,14 @@ def open_audit(ws: Workspace, settings: ServeSettings) -> Audit:
     engine = open_engine(database_url(settings.audit, ws.root))
     in_database = ring if settings.keys == DATABASE else None
     memory = Memory(engine, accounts, in_database, settings.retention_days)
-    spool = Spool(ws.audit)
+    spool, up = Spool(ws.audit), True
     try:
         _begin(engine)
-        memory.refresh()
+        memory.learn()
     except SQLAlchemyError as error:
+        up = False
         log.error("audit: the database cannot be reached (%s); rows wait in %s", told(error), spool.path)
-    return Audit(Door(ring, accounts), Writer(engine, spool, settings.audit_content, memory.refresh))
+    return Audit(Door(ring, accounts), Writer(engine, spool, settings.audit_content, memory.refresh, up))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ there in order. While the database is away the spool grows. Both ways in and bot
 so that an outage is no special case.
 """
 
+import contextlib
 import logging
 import queue
 import threading
@@ -19,34 +20,43 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, Statement
 from marbury.audit import schema
 from marbury.audit.database import told
 from marbury.audit.row import Keep, row_of
-from marbury.audit.spool import Spool
+from marbury.audit.spool import Spool, private
 from marbury.audit.store import insert
 from marbury.audit.tables import COLUMNS
 from marbury.errors import SettingsError
 from marbury.serve.journal import Entry, StoreState
 
 log = logging.getLogger("marbury.serve")
-QUEUE = 20_000  # rows between the requests and the spool
-BATCH = 500
+QUEUE, QUEUE_OF_CONTENT = 20_000, 1_000  # rows between the requests and the spool, as their size allows
+BATCH = 500  # rows in one transaction
+_SPOOLED = 64  # rows in one write to the spool
+STALL_S = 20.0  # a database that answers nothing for so long is away
 TICK_S = 1.0  # between two looks at a database that is away, or at what others wrote
 _END_S = 5.0  # for the last rows at a stop; what is left then is in the spool
 
 
 class Writer:
     """Implements `serve`'s `Store`; `record` is a `Journal`. `tick` is called in the database's thread about once a
-    second while the database is there; it may fail like the database."""
+    second while the database is there; it may fail like the database. `up`: whether it is there now."""
 
     def __init__(
-        self, engine: Engine, spool: Spool, keep: Keep = "none", tick: Callable[[], None] = lambda: None
+        self,
+        engine: Engine,
+        spool: Spool,
+        keep: Keep = "none",
+        tick: Callable[[], None] = lambda: None,
+        up: bool = True,
     ) -> None:
         self._engine = engine
         self._spool = spool
         self._keep = keep
         self._tick = tick
-        self._queue: queue.Queue[Entry | None] = queue.Queue(QUEUE)
+        self._queue: queue.Queue[Entry | None] = queue.Queue(QUEUE if keep == "none" else QUEUE_OF_CONTENT)
         self._news = threading.Event()
+        self._closing = threading.Event()
         self._stopping = threading.Event()
-        self._up = True
+        self._up = up
+        self._asked = 0.0  # since when the database has to answer; 0: it has nothing to do
         self._next_tick = self._next_try = 0.0
         self._written = self._lost = self._damaged = self._late = 0
         self._threads = [
@@ -68,13 +78,17 @@ class Writer:
 
     def stop(self) -> None:
         """Write what there is, for some seconds; the rest waits in the spool for the next start."""
-        self._queue.put(None)
-        self._threads[0].join()
+        self._closing.set()
+        with contextlib.suppress(queue.Full):
+            self._queue.put(None, timeout=_END_S)
+        self._threads[0].join(_END_S)
         self._stopping.set()
         self._news.set()
         self._threads[1].join(_END_S)
-        if self._threads[1].is_alive():
-            log.error("audit: the database does not answer; rows wait in %s", self._spool.path)
+        if any(thread.is_alive() for thread in self._threads):
+            log.error(
+                "audit: disk or database do not answer; %d rows wait in %s", self.state().waiting, self._spool.path
+            )
             return  # the spool stays open and locked until the process is gone
         self._spool.close()
         self._engine.dispose()
@@ -82,21 +96,28 @@ class Writer:
     def state(self) -> StoreState:
         """How it fares."""
         waiting = self._queue.qsize() + self._spool.waiting
-        return StoreState(self._up, waiting, self._written, self._lost, self._damaged)
+        return StoreState(self._up and not self._stalled, waiting, self._written, self._lost, self._damaged)
+
+    @property
+    def _stalled(self) -> bool:
+        return self._asked > 0 and time.monotonic() - self._asked > STALL_S
 
     # The spool's thread
 
     def _spooling(self) -> None:
-        ended = False
+        ended = stalled = False
         while not ended:
             entries = [self._queue.get()]
-            while len(entries) < BATCH and not self._queue.empty():
+            while len(entries) < _SPOOLED and not self._queue.empty():
                 entries.append(self._queue.get())
             ended = None in entries
             lines = [line for entry in entries if entry is not None and (line := self._line(entry))]
             if lines:
-                self._append(lines, patient=not ended)
+                self._append(lines)
             self._news.set()
+            if self._stalled and not stalled:
+                log.error("audit: the database does not answer; rows wait in %s", self._spool.path)
+            stalled = self._stalled
 
     def _line(self, entry: Entry) -> bytes | None:
         try:
@@ -106,7 +127,7 @@ class Writer:
             self._lose(1, "a mistake in the proxy")
             return None
 
-    def _append(self, lines: list[bytes], *, patient: bool) -> None:
+    def _append(self, lines: list[bytes]) -> None:
         """Spool lines; when the disk takes none, wait for it while the queue has room."""
         told_so = False
         while True:
@@ -114,13 +135,13 @@ class Writer:
                 self._spool.append(lines, sync=not self._up)
                 return
             except OSError as error:
-                if not patient or self._queue.qsize() > QUEUE // 2:
+                if self._closing.is_set() or self._queue.qsize() > self._queue.maxsize // 2:
                     self._lose(len(lines), f"{self._spool.path}: {error.strerror}")
                     return
                 if not told_so:
                     log.error("audit: %s: %s; rows wait in memory", self._spool.path, error.strerror)
                     told_so = True
-                time.sleep(TICK_S)
+                self._closing.wait(TICK_S)
 
     def _lose(self, count: int, why: str) -> None:
         if self._lost == 0 or (self._lost + count) // 1000 > self._lost // 1000:
@@ -141,8 +162,10 @@ class Writer:
                 self._ship()
             except Exception as error:  # whatever it is, rows are kept and it is tried again
                 self._fell(error)
+            self._asked = 0.0
 
     def _ship(self) -> None:
+        self._asked = time.monotonic()
         if not self._up:
             schema.ensure(self._engine)  # a database that came back empty is made again
         while True:
@@ -151,6 +174,7 @@ class Writer:
             if not lines:
                 break
             self._insert(lines)
+            self._asked = time.monotonic()
             self._spool.done(end, len(lines))
             self._written += len(lines)
             self._late += 0 if self._up else len(lines)
@@ -193,7 +217,7 @@ class Writer:
 
     def _put_aside(self, line: bytes, why: str) -> None:
         path = self._spool.path.with_name("damaged.jsonl")
-        with path.open("ab") as out:
+        with open(path, "ab", opener=private) as out:
             out.write(line + b"\n")
         self._damaged += 1
         log.error("audit: a row was put into %s: %s", path, why)

@@ -8,7 +8,8 @@ import hashlib
 import logging
 import threading
 from bisect import insort
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -68,20 +69,39 @@ def _pseudonym(name: Any) -> str:
     return pseudonym(name) if isinstance(name, str) and name else ""
 
 
-def cooldown(times: Sequence[float], rules: Rules) -> Cooldown:
-    """What follows from the times of an account's flags, which are in order."""
-    state, recent, last = Cooldown(), list[float](), 0.0
-    for time in times:
-        if time < state.until:
-            continue  # asked before the cool-down began
-        if time > max(last, state.until) + REMEMBERED_S:
-            state, recent = Cooldown(), []
-        last = time
-        recent = [*(other for other in recent if other > time - rules.window_s), time]
-        if rules.flags and len(recent) >= max(1, rules.flags >> state.times):
+class Account:
+    """One account: takes the times of its flags in order."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.state = Cooldown()
+        self.last = 0.0
+        self._rules = rules
+        self._recent: deque[float] = deque()
+
+    def flag(self, time: float) -> None:
+        """It was flagged."""
+        rules, state, recent = self._rules, self.state, self._recent
+        if not rules.flags or time < state.until:
+            return  # asked before the cool-down began
+        if time > max(self.last, state.until) + REMEMBERED_S:
+            state = self.state = Cooldown()
+            recent.clear()
+        self.last = time
+        recent.append(time)
+        while recent[0] <= time - rules.window_s:
+            recent.popleft()
+        if len(recent) >= max(1, rules.flags >> state.times):
             length = min(rules.cooldown_s * 2.0 ** min(state.times, 40), LONGEST_S)
-            state, recent = Cooldown(time + length, state.times + 1), []
-    return state
+            self.state = Cooldown(time + length, state.times + 1)
+            recent.clear()
+
+
+def cooldown(times: Iterable[float], rules: Rules) -> Cooldown:
+    """What follows from the times of an account's flags, which are in order."""
+    account = Account(rules)
+    for time in times:
+        account.flag(time)
+    return account.state
 
 
 def accounts_of(key: str, user: str, safety_identifier: str) -> list[str]:
@@ -100,15 +120,15 @@ class Accounts:
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        self._flags: dict[str, list[float]] = {}
-        self._states: dict[str, Cooldown] = {}
+        self._times: dict[str, list[float]] = {}
+        self._accounts: dict[str, Account] = {}
         self._lock = threading.Lock()
         self._seen: dict[str, None] = {}  # the newest requests that were counted
         self.begun = 0  # cool-downs since the start
 
     def wait(self, accounts: Iterable[str], now: float) -> float:
         """Seconds until all of the accounts may ask again; 0: now."""
-        return max(0.0, *(self._states.get(account, Cooldown()).until - now for account in accounts), 0.0)
+        return max((0.0, *(self._until(account) - now for account in accounts)))
 
     def flag(self, accounts: Iterable[str], time: float, request_id: str) -> None:
         """A request on these accounts was flagged. Flags may come late and out of order."""
@@ -124,19 +144,29 @@ class Accounts:
     def cooling(self, now: float) -> int:
         """How many accounts are cooling down."""
         with self._lock:
-            return sum(state.until > now for state in self._states.values())
+            return sum(account.state.until > now for account in self._accounts.values())
 
-    def _flag(self, account: str, time: float) -> None:
-        times = self._flags.setdefault(account, [])
+    def _until(self, name: str) -> float:
+        account = self._accounts.get(name)
+        return account.state.until if account else 0.0
+
+    def _flag(self, name: str, time: float) -> None:
+        times, before = self._times.setdefault(name, []), self._until(name)
+        late = bool(times) and time < times[-1]
         insort(times, time)
         del times[:-_MOST_FLAGS]
-        before, after = self._states.get(account, Cooldown()), cooldown(times, self._rules_of(account))
-        if after.times:
-            self._states[account] = after
-        if after.until > max(before.until, time):
+        if late or name not in self._accounts:
+            account = self._accounts[name] = Account(self._rules_of(name))
+            for each in times:
+                account.flag(each)
+        else:
+            account = self._accounts[name]
+            account.flag(time)
+        until, count = account.state
+        if until > max(before, time):
             self.begun += 1
-            log.warning("account %s cools down for %.0f s, for the %d. time", account, after.until - time, after.times)
-        if len(self._flags) > _MOST_ACCOUNTS:
+            log.warning("account %s cools down for %.0f s, for the %d. time", name, until - time, count)
+        if len(self._times) > _MOST_ACCOUNTS:
             self._forget()
 
     def _rules_of(self, account: str) -> Rules:
@@ -146,7 +176,6 @@ class Accounts:
 
     def _forget(self) -> None:
         """Drop the half that was flagged longest ago."""
-        order = sorted(self._flags, key=lambda account: self._flags[account][-1])
-        for account in order[: len(order) // 2]:
-            del self._flags[account]
-            self._states.pop(account, None)
+        order = sorted(self._times, key=lambda name: self._times[name][-1])
+        for name in order[: len(order) // 2]:
+            del self._times[name], self._accounts[name]

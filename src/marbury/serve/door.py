@@ -33,7 +33,7 @@ class Door:
         if name is None:
             return NO_KEY
         entry.key = name
-        return self.hold(entry)
+        return None
 
     def passed(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         """The headers without a key that was for the guard: the endpoint must not learn it."""
@@ -41,13 +41,12 @@ class Door:
             return {name: value for name, value in headers.items() if name != _OWN}
         return {name: value for name, value in headers.items() if name not in _USUAL}
 
-    def name(self, entry: Entry, payload: bytes) -> Failure | None:
-        """Write the users that a request names into its row; give why it has to wait, if it has to."""
+    def name(self, entry: Entry, payload: bytes) -> None:
+        """Write the users that a request names into its row."""
         entry.user, entry.safety_identifier = named_in(payload)
-        return self.hold(entry)
 
     def hold(self, entry: Entry) -> Failure | None:
-        """Why the request has to wait, if it has to."""
+        """Why a request has to wait, if it has to."""
         wait = self.accounts.wait(_accounts(entry), time.time())
         return cooling_down(wait) if wait else None
 

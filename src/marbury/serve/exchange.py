@@ -83,7 +83,10 @@ class Exchange:
             asked = Asked((), "", False, False, 1, body)
         else:
             self._asked = asked
-            if (wait := self._service.door.name(self.entry, asked.payload)) is not None:
+            door = self._service.door
+            door.name(self.entry, asked.payload)
+            enforced = "enforce" in (judge.input_mode, judge.output_mode)  # where nothing is, nobody has to wait
+            if enforced and (wait := door.hold(self.entry)) is not None:
                 await self._fail(wait)
                 return
             self._judged = await self._timed(judge.read(asked.messages, keep=self._service.keeps_content))

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 from marbury.errors import SettingsError
 from marbury.guard import Mode
@@ -39,6 +40,10 @@ class ServeSettings:
     def __post_init__(self) -> None:
         if not self.upstream.startswith(("http://", "https://")):
             raise ValueError(f"upstream {self.upstream!r} is not an http:// or https:// URL")
+        if "@" in urlsplit(self.upstream).netloc:
+            raise ValueError(
+                "upstream holds a user or password: leave it out, and name a variable with the key in key_env"
+            )
         above = ("threads", "timeout_s", "upstream_timeout_s", "max_body_bytes", "max_messages", "max_reply_bytes")
         for name in (*above, "flag_window_s", "cooldown_s"):
             if getattr(self, name) <= 0:
