@@ -94,6 +94,11 @@ def test_the_verb_exports_every_chosen_row(filled: Engine, ws: Workspace, url: s
     run(ws, url, "--upgrade")
 
 
+def test_a_row_steers_no_terminal(engine: Engine, ws: Workspace, url: str) -> None:
+    insert(engine, [row_of(entry("a", error="\x1b[2Jgone\r"), "none")])
+    assert "\x1b[2J" not in run(ws, url)
+
+
 def test_a_place_that_cannot_be_written_is_named(filled: Engine, ws: Workspace, url: str) -> None:
     with pytest.raises(AssertionError, match="rows cannot be written"):
         run(ws, url, "--export", "/dev/null/x")

@@ -173,6 +173,47 @@ def test_a_lost_sqlite_file_is_made_again(ws: Workspace) -> None:
     assert rows_of(ws) == ["1"]
 
 
+def test_a_replaced_sqlite_file_is_noticed(ws: Workspace) -> None:
+    """Rows do not go on into a file that was moved away."""
+    with writing(ws, ServeSettings()) as audit:
+        audit.record(entry("0"))
+        eventually(lambda: audit.state().written == 1)
+        for file in ws.audit.glob("audit.db*"):
+            file.rename(file.with_name(f"old-{file.name}"))
+        audit.record(entry("1"))
+        eventually(lambda: audit.state().written == 2 and audit.state().up)
+    assert rows_of(ws) == ["1"]
+
+
+def test_what_is_written_is_for_its_owner_alone(ws: Workspace) -> None:
+    with writing(ws, ServeSettings(audit_content="full")) as audit:
+        audit.record(entry("0", content=said("a secret tale")))
+        audit._put_aside(b"{}", "a test")
+        eventually(lambda: audit.state().written == 1)
+        assert ws.audit.stat().st_mode & 0o077 == 0
+        assert {
+            file.name: file.stat().st_mode & 0o077 for file in ws.audit.iterdir() if file.stat().st_mode & 0o077
+        } == {}
+
+
+def test_a_disk_that_takes_nothing_is_waited_for(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with writing(ws, ServeSettings()) as audit:
+        with monkeypatch.context() as patched:
+            patched.setattr(audit._spool, "append", full)
+            audit.record(entry("0"))
+            eventually(lambda: "rows wait in memory" in caplog.text)
+            assert audit.state().lost == 0
+        eventually(lambda: audit.state().written == 1)
+        monkeypatch.setattr(audit._spool, "append", full)
+        audit.record(entry("1"))
+    assert audit.state().lost == 1 and rows_of(ws) == ["0"]  # it stops all the same
+
+
 def test_a_sqlite_that_became_something_else_is_an_outage(ws: Workspace) -> None:
     with writing(ws, ServeSettings()) as audit:
         for file in ws.audit.glob("audit.db*"):
@@ -287,7 +328,9 @@ def test_a_stop_during_an_outage_leaves_the_rows_for_the_next_start(
     assert rows_of(ws) == ["0"]
 
 
-def test_recording_never_waits_for_the_database(ws: Workspace) -> None:
+def test_recording_never_waits_for_the_database(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """A database that hangs: all rows are taken by a thread that never comes near it."""
     with writing(ws, ServeSettings()) as audit:
         hung, go_on = threading.Event(), threading.Event()
@@ -301,8 +344,13 @@ def test_recording_never_waits_for_the_database(ws: Workspace) -> None:
         for i in range(50):
             audit.record(entry(f"{i}"))
         eventually(lambda: waiting_in(ws.audit) == 50)  # on the disk, although the database's thread hangs
+        monkeypatch.setattr(writer, "STALL_S", 0.0)
+        audit.record(entry("50"))
+        assert not audit.state().up
+        eventually(lambda: "does not answer" in caplog.text)
+        monkeypatch.undo()
         go_on.set()
-    assert len(rows_of(ws)) == 50
+    assert len(rows_of(ws)) == 51
 
 
 # What is learnt back

@@ -1,5 +1,6 @@
 """Accounts that cool down: as values, and on a running proxy."""
 
+import time
 from typing import Any
 
 import openai
@@ -197,6 +198,18 @@ async def test_shadow_counts_nothing() -> None:
         await blocked(running, 4, user="ida")
         assert all(row.outcome == "passed" and row.input and row.input.flagged for row in running.rows(4))
         assert running.service.door.accounts.begun == 0
+
+
+async def test_where_nothing_is_enforced_nobody_has_to_wait() -> None:
+    """A guard that was put into shadow after a cool-down began."""
+    door = strict()
+    door.accounts.flag([f"user//{pseudonym('ida')}"], time.time(), "a")
+    door.accounts.flag([f"user//{pseudonym('ida')}"], time.time(), "b")
+    with proxy(
+        [whole({"content": "green"})], kind="application/json", door=door, modes=("shadow", "shadow")
+    ) as running:
+        async with running.client() as client:
+            await client.chat.completions.create(model="m", messages=ASK, user="ida")
 
 
 async def test_an_alert_is_in_the_log_and_the_metrics(caplog: pytest.LogCaptureFixture) -> None:
