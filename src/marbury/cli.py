@@ -250,7 +250,7 @@ def audit(
         err.print(f"{count} rows written", highlight=False)
         return
     for part in shown.overview(ws, settings, chosen, limit, upgrade=upgrade):
-        out.print(part, highlight=False)
+        out.print(part, highlight=False, soft_wrap=isinstance(part, str))
 
 
 @app.command()

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from cluster import Cluster
-from conftest import emptied
+from databases import emptied
 from rows import blocked, entry, eventually, said
 from sqlalchemy import Engine, text
 

@@ -160,6 +160,7 @@ async def test_a_user_cools_down_and_others_do_not(name: str, stream: bool) -> N
         assert "scripted" not in str(cooling.value.body) and "forbidden" not in str(cooling.value.body)
         row = running.rows(3)[2]
         assert (row.outcome, row.status, row.input) == ("cooling_down", 429, None)
+        assert (row.model, row.stream) == ("m", stream)
         assert getattr(row, name) == pseudonym("ida")
 
 

@@ -112,6 +112,7 @@ async def test_without_a_valid_key_nothing_is_asked(key: str) -> None:
                 await client.chat.completions.create(model="m", messages=ASK)
             with pytest.raises(openai.AuthenticationError):
                 await client.models.list()
+        assert refused.value.response.headers["www-authenticate"] == "Bearer"
         assert refused.value.status_code == 401 and refused.value.code == "invalid_api_key"
         assert running.upstream.asked == [] and running.scorer.steps == 0
         row = running.rows()[0]

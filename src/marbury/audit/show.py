@@ -18,13 +18,11 @@ from marbury.errors import SettingsError
 from marbury.serve import ServeSettings
 from marbury.workspace import Workspace
 
-_LISTED = ("time", "id", "route", "outcome", "action", "category", "score", "seconds", "key", "error")
-
 
 def overview(
     ws: Workspace, settings: ServeSettings, chosen: Filter, limit: int, *, upgrade: bool
 ) -> Iterator[Table | str]:
-    """Counts by outcome and category, and the newest rows.
+    """Counts by outcome, action and category, and the newest rows, a line each.
 
     Raises:
         SettingsError: there is no database, or it cannot be read.
@@ -36,12 +34,9 @@ def overview(
                 table.add_row(escape(name or "(none)"), str(number))
             yield table
         if limit > 0:
-            table = Table(*_LISTED, title="the newest", title_justify="left")
-            for row in query.rows(engine, chosen, limit):
-                table.add_row(*map(escape, _cells(row)))
-            yield table
+            yield from map(_line, query.rows(engine, chosen, limit))
     if waiting := waiting_in(ws.audit):
-        yield f"{waiting} rows wait in {ws.audit}: a running server brings them to the database once it takes them"
+        yield f"waiting in {ws.audit}: {waiting}; a running proxy brings them to the database once that takes them"
 
 
 def export(ws: Workspace, settings: ServeSettings, chosen: Filter, place: str, *, upgrade: bool) -> int:
@@ -65,15 +60,11 @@ def export(ws: Workspace, settings: ServeSettings, chosen: Filter, place: str, *
     return count
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    score = row["output_score"] if row["stage"] == "output" else row["input_score"]
+def _line(row: dict[str, Any]) -> str:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row["time"]))
-    values = {**row, "time": when, "score": score}
-    return [_cell(values[name]) for name in _LISTED]
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    text = f"{value:.3f}" if isinstance(value, float) else str(value)
-    return "".join(char if char.isprintable() else "\ufffd" for char in text)  # no terminal is steered by a row
+    score = row["output_score"] if row["stage"] == "output" else row["input_score"]
+    parts = [when, row["id"], row["route"], f"{row['outcome']}/{row['action']}"]
+    parts += [f"{row['category'] or ''} {score:.2f}".strip()] if score is not None else []
+    parts += [f"{name} {row[name]}" for name in ("key", "user", "safety_identifier", "error") if row[name]]
+    # No terminal is steered by what a client sent.
+    return escape("".join(char if char.isprintable() else "\ufffd" for char in "  ".join(parts)))

@@ -83,6 +83,7 @@ class Exchange:
             asked = Asked((), "", False, False, 1, body)
         else:
             self._asked = asked
+            self.entry.model, self.entry.stream = asked.model, asked.stream
             door = self._service.door
             door.name(self.entry, asked.payload)
             enforced = "enforce" in (judge.input_mode, judge.output_mode)  # where nothing is, nobody has to wait
@@ -90,7 +91,6 @@ class Exchange:
                 await self._fail(wait)
                 return
             self._judged = await self._timed(judge.read(asked.messages, keep=self._service.keeps_content))
-        self.entry.model, self.entry.stream = asked.model, asked.stream
         if self._judged is not None and self._judged.blocked:
             await self._block(asked)
             return

@@ -19,7 +19,9 @@ class Failure(NamedTuple):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Whether to come again."""
+        """When to come again, and with what."""
+        if self.status == 401:
+            return {"www-authenticate": "Bearer"}
         return {"retry-after": str(self.retry_after)} if self.status in (429, 502, 503) else {}
 
     def body(self) -> bytes:

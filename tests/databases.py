@@ -1,4 +1,4 @@
-"""Both databases: what holds for one is to hold for the other."""
+"""Fixtures with both databases of the audit: what holds for one is to hold for the other."""
 
 import contextlib
 from collections.abc import Iterator
