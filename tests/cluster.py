@@ -3,8 +3,8 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ def cluster() -> Iterator[Cluster]:
     """A server that runs; skips the test, loudly, where there are no binaries."""
     place = binaries()
     if place is None:
-        warnings.warn(pytest.PytestWarning("POSTGRESQL IS NOT TESTED: no initdb and pg_ctl here"), stacklevel=2)
+        print("\nPOSTGRESQL IS NOT TESTED: no initdb and pg_ctl here (apt install postgresql)", file=sys.__stderr__)
         pytest.skip("PostgreSQL is not installed: apt install postgresql")
     root = os.geteuid() == 0
     folder = Path(tempfile.mkdtemp(prefix="marbury-pg-", dir="/tmp"))  # short, and open to another user

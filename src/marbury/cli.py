@@ -243,7 +243,7 @@ def audit(
     from marbury.audit.query import since as since_time
 
     ws = pipeline.open_run(folder)
-    settings = pipeline.load_settings(ws, _overrides(set_, "serve"))["serve"]
+    settings = pipeline.serve_settings(ws, _overrides(set_, "serve"))
     chosen = Filter(since_time(since) if since else 0.0, outcome, action, category, key, user, id)
     if export:
         count = shown.export(ws, settings, chosen, export, upgrade=upgrade)
@@ -265,7 +265,7 @@ def keys(
     from marbury.audit import keyring
 
     ws = pipeline.open_run(folder)
-    settings = pipeline.load_settings(ws, _overrides(set_, "serve"))["serve"]
+    settings = pipeline.serve_settings(ws, _overrides(set_, "serve"))
     if action not in ("add", "list", "revoke"):
         raise typer.BadParameter(f"{action!r} is none of add, list, revoke")
     if (action == "list") == bool(name):

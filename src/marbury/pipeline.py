@@ -56,6 +56,20 @@ def load_settings(ws: Workspace, overrides: Mapping[str, Mapping[str, Any]] | No
         "evaluate": EvaluateSettings,
         "serve": ServeSettings,
     }
+    return _settings(ws, kinds, overrides)
+
+
+def serve_settings(ws: Workspace, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> "ServeSettings":
+    """The settings of the proxy alone, without the weight of the other stages; raises as `load_settings` does."""
+    from marbury.serve import ServeSettings
+
+    settings: ServeSettings = _settings(ws, {"serve": ServeSettings}, overrides)["serve"]
+    return settings
+
+
+def _settings(
+    ws: Workspace, kinds: Mapping[str, type[Any]], overrides: Mapping[str, Mapping[str, Any]] | None
+) -> dict[str, Any]:
     tables = read(ws.settings)
     check_names(tables, list(TABLES), str(ws.settings))
     merged = {}

@@ -55,6 +55,7 @@ def open_engine(url: URL) -> Engine:
         event.listen(engine, "checkout", partial(_same_file, path))
         return engine
     given: dict[str, Any] = {"connect_timeout": _CONNECT_S, "tcp_user_timeout": 10_000, "options": _POSTGRES_OPTIONS}
+    given["prepare_threshold"] = None  # a pooler between may give each transaction another connection
     return create_engine(url, pool_size=1, max_overflow=1, pool_pre_ping=True, hide_parameters=True, connect_args=given)
 
 

@@ -84,5 +84,5 @@ def _where(chosen: Filter) -> list[ColumnElement[bool]]:
     ]
     if chosen.user:
         names = (chosen.user, pseudonym(chosen.user))
-        found.append(or_(columns.user.in_(names), columns.safety_identifier.in_(names)))
+        found.append(or_(columns.user_hash.in_(names), columns.safety_identifier.in_(names)))
     return found

@@ -24,6 +24,7 @@ def row_of(entry: Entry, keep: Keep) -> dict[str, Any]:
     row = msgspec.to_builtins(msgspec.structs.replace(entry, content=None))
     del row["input"], row["outputs"]
     row |= {
+        "user_hash": row.pop("user"),
         "action": _action(entry, bool(found)),
         "stage": found[0].side if found else None,
         "category": found[0].category if found else None,

@@ -65,6 +65,6 @@ def _line(row: dict[str, Any]) -> str:
     score = row["output_score"] if row["stage"] == "output" else row["input_score"]
     parts = [when, row["id"], row["route"], f"{row['outcome']}/{row['action']}"]
     parts += [f"{row['category'] or ''} {score:.2f}".strip()] if score is not None else []
-    parts += [f"{name} {row[name]}" for name in ("key", "user", "safety_identifier", "error") if row[name]]
+    parts += [f"{name} {row[name]}" for name in ("key", "user_hash", "safety_identifier", "error") if row[name]]
     # No terminal is steered by what a client sent.
     return escape("".join(char if char.isprintable() else "\ufffd" for char in "  ".join(parts)))

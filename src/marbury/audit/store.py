@@ -33,7 +33,7 @@ def insert(engine: Engine, rows: Sequence[dict[str, Any]]) -> None:
 
 def flags(engine: Engine, after: int, since: float) -> Iterator[Flag]:
     """The flagged rows after a place in the order of writing."""
-    columns = (requests.c[name] for name in ("seq", "id", "time", "seconds", "key", "user", "safety_identifier"))
+    columns = (requests.c[name] for name in ("seq", "id", "time", "seconds", "key", "user_hash", "safety_identifier"))
     chosen = requests.c.flagged.is_(True), requests.c.seq > after, requests.c.time > since
     with engine.connect() as connection:
         for seq, name, time, seconds, *who in connection.execute(select(*columns).where(*chosen).order_by("seq")):

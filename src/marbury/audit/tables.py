@@ -41,7 +41,7 @@ requests = Table(
     Column("policy", Text),
     Column("classifier", Text),
     Column("key", Text),
-    Column("user", Text),
+    Column("user_hash", Text),  # not "user": PostgreSQL would read that as its own
     Column("safety_identifier", Text),
     Column("flagged", Boolean),  # enforced, so that it counts for the account
     Column("fail_open", Boolean),

@@ -26,7 +26,7 @@ def upgrade() -> None:
         sa.Column("verdicts", sa.JSON),
         sa.Column("input_mode", sa.String(16)),
         sa.Column("output_mode", sa.String(16)),
-        *(sa.Column(name, sa.Text) for name in ("policy", "classifier", "key", "user", "safety_identifier")),
+        *(sa.Column(name, sa.Text) for name in ("policy", "classifier", "key", "user_hash", "safety_identifier")),
         *(sa.Column(name, sa.Boolean) for name in ("flagged", "fail_open", "judging_failed")),
         sa.Column("error", sa.Text),
         sa.Column("steps", sa.Integer),
