@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,34 @@ def test_a_torn_line_is_put_aside(ws: Workspace, settings: ServeSettings, engine
         audit.record(entry("b"))
         eventually(lambda: audit.state().damaged == 1)
     assert ids(engine) == ["b"]
+
+
+def test_what_is_put_aside_during_an_outage_is_put_aside_once(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("marbury.audit.database._CONNECT_S", 0.05)
+    with writing(ws, ServeSettings()) as audit:
+        with closing(sqlite3.connect(ws.audit / "audit.db")) as other:
+            other.execute("begin exclusive")
+            audit._spool.append([b"torn"])
+            audit.record(entry("a"))
+            eventually(lambda: not audit.state().up)
+            time.sleep(0.5)  # some tries
+        eventually(lambda: audit.state().up)
+    assert (ws.audit / "damaged.jsonl").read_bytes() == b"torn\n" and rows_of(ws) == ["a"]
+
+
+def test_rows_go_on_when_nothing_can_be_learnt(ws: Workspace, settings: ServeSettings, engine: Engine) -> None:
+    """Such as without the right to read the table of keys."""
+
+    def fails() -> None:
+        raise RuntimeError("no rights")
+
+    with writing(ws, settings) as audit:
+        audit._tick = fails
+        eventually(lambda: not audit.state().up)
+        for i in range(3):
+            audit.record(entry(f"{i}"))
+            eventually(lambda i=i: audit.state().written == i + 1)  # type: ignore[misc]
+    assert ids(engine) == ["0", "1", "2"]
 
 
 def test_a_mistake_in_a_row_ends_no_thread(ws: Workspace, settings: ServeSettings, engine: Engine) -> None:

@@ -100,7 +100,8 @@ class Writer:
 
     @property
     def _stalled(self) -> bool:
-        return self._asked > 0 and time.monotonic() - self._asked > STALL_S
+        asked = self._asked
+        return asked > 0 and time.monotonic() - asked > STALL_S
 
     # The spool's thread
 
@@ -169,15 +170,16 @@ class Writer:
         if not self._up:
             schema.ensure(self._engine)  # a database that came back empty is made again
         while True:
-            self._tick_when_due()
             lines, end = self._spool.read(BATCH)
+            if lines:
+                self._insert(lines)
+                self._asked = time.monotonic()
+                self._spool.done(end, len(lines))
+                self._written += len(lines)
+                self._late += 0 if self._up else len(lines)
+            self._tick_when_due()
             if not lines:
                 break
-            self._insert(lines)
-            self._asked = time.monotonic()
-            self._spool.done(end, len(lines))
-            self._written += len(lines)
-            self._late += 0 if self._up else len(lines)
         if not self._up:
             self._rose()
 
@@ -188,32 +190,29 @@ class Writer:
             self._tick()
 
     def _insert(self, lines: list[bytes]) -> None:
-        rows = [row for line in lines if (row := self._row(line))]
+        parsed = [(line, _row(line)) for line in lines]
+        rows = [row for _, row in parsed if row is not None]
+        aside = [(line, "it was cut off, or is none") for line, row in parsed if row is None]
         try:
             insert(self._engine, rows)
-        except (DataError, IntegrityError, StatementError) as error:
+        except StatementError as error:
             if not _is_the_rows_fault(error):
                 raise
-            self._insert_one_by_one(rows)
+            aside += self._refused(rows)
+        for line, why in aside:  # after all that can fail, so that a repetition puts nothing aside twice
+            self._put_aside(line, why)
 
-    def _insert_one_by_one(self, rows: list[dict[str, Any]]) -> None:
-        """A row that the database does not take blocks no other."""
+    def _refused(self, rows: list[dict[str, Any]]) -> list[tuple[bytes, str]]:
+        """Insert rows one by one, so that one that the database does not take blocks no other; give those."""
+        refused = []
         for row in rows:
             try:
                 insert(self._engine, [row])
-            except (DataError, IntegrityError, StatementError) as error:
+            except StatementError as error:
                 if not _is_the_rows_fault(error):
                     raise
-                self._put_aside(msgspec.json.encode(row), told(error))
-
-    def _row(self, line: bytes) -> dict[str, Any] | None:
-        try:
-            row = msgspec.json.decode(line, type=dict[str, Any])
-            row["id"], row["time"], row["route"], row["outcome"]
-        except (ValueError, KeyError, RecursionError):
-            self._put_aside(line, "it was cut off, or is none")
-            return None
-        return {name: row.get(name) for name in COLUMNS}
+                refused.append((msgspec.json.encode(row), told(error)))
+        return refused
 
     def _put_aside(self, line: bytes, why: str) -> None:
         path = self._spool.path.with_name("damaged.jsonl")
@@ -233,6 +232,16 @@ class Writer:
     def _rose(self) -> None:
         log.warning("audit: the database is back; %d rows were brought after", self._late)
         self._up, self._late = True, 0
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """A line of the spool as the table takes it; None if it is none."""
+    try:
+        row = msgspec.json.decode(line, type=dict[str, Any])
+    except (ValueError, RecursionError):
+        return None
+    needed = ("id", "time", "route", "outcome")
+    return {name: row.get(name) for name in COLUMNS} if all(name in row for name in needed) else None
 
 
 def _is_the_rows_fault(error: StatementError) -> bool:
