@@ -82,6 +82,16 @@ def test_the_order_and_repetition_of_news_does_not_matter(order: list[int]) -> N
     assert accounts.wait(["a"], 0.0) == cooldown([i * 5.0 for i in range(12)], RULES).until
 
 
+def test_a_cool_down_of_long_ago_is_no_alert(caplog: pytest.LogCaptureFixture) -> None:
+    accounts = Accounts(RULES)
+    for i in range(4):
+        accounts.flag(["a"], 50.0 + i, f"r{i}")
+    assert accounts.begun == 0 and caplog.text == "" and accounts.wait(["a"], 54.0) > 0
+    for i in range(4):
+        accounts.flag(["a"], time.time(), f"s{i}")
+    assert accounts.begun == 1 and "account a cools down for 10 s, for the 1. time" in caplog.text
+
+
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("marbury.serve.accounts._MOST_ACCOUNTS", 100)
     monkeypatch.setattr("marbury.serve.accounts._MOST_SEEN", 100)

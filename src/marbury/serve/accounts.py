@@ -7,6 +7,7 @@ so that any store of those times (the audit database) brings it back after a res
 import hashlib
 import logging
 import threading
+import time
 from bisect import insort
 from collections import deque
 from collections.abc import Iterable
@@ -78,29 +79,29 @@ class Account:
         self._rules = rules
         self._recent: deque[float] = deque()
 
-    def flag(self, time: float) -> None:
+    def flag(self, at: float) -> None:
         """It was flagged."""
         rules, state, recent = self._rules, self.state, self._recent
-        if not rules.flags or time < state.until:
+        if not rules.flags or at < state.until:
             return  # asked before the cool-down began
-        if time > max(self.last, state.until) + REMEMBERED_S:
+        if at > max(self.last, state.until) + REMEMBERED_S:
             state = self.state = Cooldown()
             recent.clear()
-        self.last = time
-        recent.append(time)
-        while recent[0] <= time - rules.window_s:
+        self.last = at
+        recent.append(at)
+        while recent[0] <= at - rules.window_s:
             recent.popleft()
         if len(recent) >= max(1, rules.flags >> state.times):
             length = min(rules.cooldown_s * 2.0 ** min(state.times, 40), LONGEST_S)
-            self.state = Cooldown(time + length, state.times + 1)
+            self.state = Cooldown(at + length, state.times + 1)
             recent.clear()
 
 
 def cooldown(times: Iterable[float], rules: Rules) -> Cooldown:
     """What follows from the times of an account's flags, which are in order."""
     account = Account(rules)
-    for time in times:
-        account.flag(time)
+    for at in times:
+        account.flag(at)
     return account.state
 
 
@@ -130,7 +131,7 @@ class Accounts:
         """Seconds until all of the accounts may ask again; 0: now."""
         return max((0.0, *(self._until(account) - now for account in accounts)))
 
-    def flag(self, accounts: Iterable[str], time: float, request_id: str) -> None:
+    def flag(self, accounts: Iterable[str], at: float, request_id: str) -> None:
         """A request on these accounts was flagged. Flags may come late and out of order."""
         with self._lock:
             if not self._rules.flags or request_id in self._seen:
@@ -139,7 +140,7 @@ class Accounts:
             if len(self._seen) > _MOST_SEEN:
                 del self._seen[next(iter(self._seen))]
             for account in accounts:
-                self._flag(account, time)
+                self._flag(account, at)
 
     def cooling(self, now: float) -> int:
         """How many accounts are cooling down."""
@@ -150,10 +151,10 @@ class Accounts:
         account = self._accounts.get(name)
         return account.state.until if account else 0.0
 
-    def _flag(self, name: str, time: float) -> None:
+    def _flag(self, name: str, at: float) -> None:
         times, before = self._times.setdefault(name, []), self._until(name)
-        late = bool(times) and time < times[-1]
-        insort(times, time)
+        late = bool(times) and at < times[-1]
+        insort(times, at)
         del times[:-_MOST_FLAGS]
         if late or name not in self._accounts:
             account = self._accounts[name] = Account(self._rules_of(name))
@@ -161,11 +162,11 @@ class Accounts:
                 account.flag(each)
         else:
             account = self._accounts[name]
-            account.flag(time)
+            account.flag(at)
         until, count = account.state
-        if until > max(before, time):
+        if until > max(before, time.time()):  # not one that is learnt of after its end
             self.begun += 1
-            log.warning("account %s cools down for %.0f s, for the %d. time", name, until - time, count)
+            log.warning("account %s cools down for %.0f s, for the %d. time", name, until - at, count)
         if len(self._times) > _MOST_ACCOUNTS:
             self._forget()
 
