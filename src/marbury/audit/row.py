@@ -13,7 +13,7 @@ from marbury.serve.door import flagged
 from marbury.serve.journal import Content, Entry
 
 Keep = Literal["none", "hash", "redacted", "full"]
-_REFUSED = ("refused", "unauthorized", "cooling_down")
+_REFUSED = ("refused", "unauthorized", "cooling_down", "overloaded")
 
 
 def row_of(entry: Entry, keep: Keep) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def _action(entry: Entry, found: bool) -> str:
         return "error"
     if found:
         return "block" if flagged(entry) else "would_block"
-    return "error" if entry.outcome in ("guard_error", "upstream_error") else "allow"
+    return "error" if entry.outcome in ("guard_error", "upstream_error", "timeout") else "allow"
 
 
 def _content(content: Content | None, keep: Keep) -> dict[str, Any] | None:

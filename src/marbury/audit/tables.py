@@ -40,17 +40,23 @@ requests = Table(
     Column("output_mode", String(16)),
     Column("policy", Text),
     Column("classifier", Text),
+    Column("candidate", Boolean),  # whether the candidate decided
+    Column("beside", JSON),  # what the guard said that only watched
+    Column("drill", Text),  # a drill's word: no classifier was asked
     Column("key", Text),
     Column("user_hash", Text),  # not "user": PostgreSQL would read that as its own
     Column("safety_identifier", Text),
     Column("flagged", Boolean),  # enforced, so that it counts for the account
-    Column("fail_open", Boolean),
+    Column("fail_open", Boolean),  # the setting
+    Column("passed_unread", Boolean),  # what it led to
     Column("judging_failed", Boolean),
     Column("error", Text),
     Column("steps", Integer),  # tokens of the reply that were scored
     Column("seconds", Double),
     Column("judging_seconds", Double),
     Column("upstream_seconds", Double),
+    Column("first_seconds", Double),
+    Column("media", Integer),  # images, audio and files that nobody scored
     Column("content", JSON),
     Index("marbury_requests_time", "time"),
     Index("marbury_requests_flagged", "flagged", "seq"),

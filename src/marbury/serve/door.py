@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Mapping
 
+from marbury.guard import Judge
 from marbury.serve.accounts import Accounts, accounts_of, named_in
 from marbury.serve.failures import Failure
 from marbury.serve.journal import Entry
@@ -22,18 +23,14 @@ class Door:
         self.ring = ring
         self.accounts = accounts
 
-    def admit(self, headers: Mapping[str, str], entry: Entry) -> Failure | None:
-        """Why a request may not come in, judged by its headers alone; writes whose it is into the row."""
+    def admit(self, headers: Mapping[str, str]) -> tuple[Failure | None, str]:
+        """Why a request may not come in, judged by its headers alone, and whose it is: the name of its key."""
         if self.ring is None:
-            entry.key = _unchecked(headers)
-            return None
+            return None, _unchecked(headers)
         name = self.ring.owner(_shown(headers))
         if self.ring.keys is None:
-            return NO_KEYS
-        if name is None:
-            return NO_KEY
-        entry.key = name
-        return None
+            return NO_KEYS, ""
+        return (NO_KEY, "") if name is None else (None, name)
 
     def passed(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         """The headers without a key that was for the guard: the endpoint must not learn it."""
@@ -41,12 +38,11 @@ class Door:
             return {name: value for name, value in headers.items() if name != _OWN}
         return {name: value for name, value in headers.items() if name not in _USUAL}
 
-    def name(self, entry: Entry, payload: bytes) -> None:
-        """Write the users that a request names into its row."""
+    def hold(self, entry: Entry, payload: bytes, judge: Judge) -> Failure | None:
+        """Write the users that a request names into its row; give why it has to wait, if it has to."""
         entry.user, entry.safety_identifier = named_in(payload)
-
-    def hold(self, entry: Entry) -> Failure | None:
-        """Why a request has to wait, if it has to."""
+        if "enforce" not in (judge.input_mode, judge.output_mode):
+            return None  # where nothing is refused nobody has to wait
         wait = self.accounts.wait(_accounts(entry), time.time())
         return cooling_down(wait) if wait else None
 

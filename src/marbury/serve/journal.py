@@ -30,6 +30,15 @@ class Content(msgspec.Struct, frozen=True):
     reply: tuple[str, ...]
 
 
+class Beside(msgspec.Struct, frozen=True):
+    """What the guard said that only watched."""
+
+    policy: str
+    input: Verdict | None
+    outputs: list[OutputVerdict]
+    error: str | None = None
+
+
 class Entry(msgspec.Struct, kw_only=True):
     """What happened to one request.
 
@@ -47,19 +56,25 @@ class Entry(msgspec.Struct, kw_only=True):
     key: str = ""  # the name of the guard's key; where it has none, a mark of the client's own
     user: str = ""  # pseudonyms of who the client says is asking
     safety_identifier: str = ""
-    policy: str = ""  # version of the constitution
+    policy: str = ""  # version of the constitution that decided
     classifier: str = ""  # hash of the weights
     input_mode: str = ""
     output_mode: str = ""
-    fail_open: bool = False  # something passed unjudged because a setting allows it
+    fail_open: bool = False  # whether text passes unread where the classifier fails: a setting
     input: Verdict | None = None
     outputs: list[OutputVerdict] = []
+    candidate: bool = False  # whether the candidate decided
+    beside: Beside | None = None
     judging_failed: bool = False
+    passed_unread: bool = False  # judging failed, and the settings say that it fails open
     error: str | None = None
+    media: int = 0  # images, audio and files of the request, which nobody scored
     steps: int = 0  # tokens of the reply that were scored
     seconds: float = 0.0
     judging_seconds: float = 0.0  # waiting for the classifier
     upstream_seconds: float | None = None  # until the upstream's headers
+    first_seconds: float | None = None  # until the first part of a stream left
+    drill: str | None = None  # a drill's word: no classifier was asked
     content: Content | None = None
 
 

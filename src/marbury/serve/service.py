@@ -10,6 +10,7 @@ from marbury.serve.accounts import Accounts
 from marbury.serve.door import Door
 from marbury.serve.journal import Entry, Journal, Store
 from marbury.serve.metrics import Metrics
+from marbury.serve.policies import Policies
 from marbury.serve.settings import ServeSettings, account_rules
 from marbury.serve.upstream import Upstream
 
@@ -17,32 +18,39 @@ log = logging.getLogger("marbury.serve")
 
 
 class Service:
-    """Loads the judge in a thread while the server already answers that it is not ready."""
+    """Loads the guards in a thread while the server already answers that it is not ready."""
 
     def __init__(
         self,
-        make_judge: Callable[[], Judge],
+        policies: Policies,
         settings: ServeSettings,
         journal: Journal,
         door: Door | None = None,
         store: Store | None = None,
     ) -> None:
         self.settings = settings
+        self.drill = ""  # the word that is stopped in place of what a classifier would
         self.upstream = Upstream(settings)
         self.metrics = Metrics()
         self.door = door or Door(None, Accounts(account_rules(settings)))
         self.store = store
         self.keeps_content = store is not None and settings.audit_content != "none"
-        self.judge: Judge | None = None  # there once it has scored its first exchange
-        self.failure: Exception | None = None  # why it could not be loaded
+        self.policies = policies
+        self.failure: Exception | None = None  # why the guard could not be loaded
         self.on_failure: Callable[[], None] | None = None
-        self._make_judge = make_judge
+        self.draining = False  # it was told to end: what is under way may end, and `/readyz` sends others away
+        self.active = 0  # requests under way
         self._journal = journal
         self._tasks: set[asyncio.Task[None]] = set()
         self._loading: asyncio.Task[None] | None = None
 
+    @property
+    def judge(self) -> Judge | None:
+        """The guard that decides; there once it has scored its first exchange."""
+        return self.policies.judge
+
     async def start(self) -> None:
-        """Open the upstream and begin to load the judge."""
+        """Open the upstream and begin to load the guards."""
         await self.upstream.open()
         self.metrics.watch(self.door.accounts, self.store)
         if self.store is not None:
@@ -58,8 +66,7 @@ class Service:
         await self.upstream.close()
         if self.store is not None:
             await asyncio.to_thread(self.store.stop)
-        if self.judge is not None:
-            await asyncio.to_thread(self.judge.close)
+        await asyncio.to_thread(self.policies.close)
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do work that no client waits for; `stop` waits for it."""
@@ -72,20 +79,19 @@ class Service:
         modes = (judge.input_mode, judge.output_mode) if judge else (self.settings.input, self.settings.output)
         entry.input_mode, entry.output_mode = modes
         if judge is not None:
-            entry.policy, entry.classifier = judge.version, judge.classifier
+            entry.policy, entry.classifier, entry.fail_open = judge.version, judge.classifier, judge.fail_open
         self.metrics.count(entry, *modes)
         self.door.count(entry)
+        entry.drill = self.drill or None
         self._journal(entry)
 
     async def _load(self) -> None:
         try:
-            judge = await asyncio.to_thread(self._make_judge)
-            await judge.warm_up()
+            await self.policies.load()
         except Exception as error:  # whatever it is, the server must not look as if it were still loading
             self.failure = error
             log.error("the guard could not be loaded: %s", error)
             if self.on_failure is not None:
                 self.on_failure()
             return
-        self.judge = judge
-        self.metrics.policy.labels(judge.version, judge.input_mode, judge.output_mode).set(1)
+        await self.policies.keep_fresh()

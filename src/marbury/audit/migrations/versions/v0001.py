@@ -27,10 +27,16 @@ def upgrade() -> None:
         sa.Column("input_mode", sa.String(16)),
         sa.Column("output_mode", sa.String(16)),
         *(sa.Column(name, sa.Text) for name in ("policy", "classifier", "key", "user_hash", "safety_identifier")),
-        *(sa.Column(name, sa.Boolean) for name in ("flagged", "fail_open", "judging_failed")),
+        *(
+            sa.Column(name, sa.Boolean)
+            for name in ("flagged", "fail_open", "passed_unread", "judging_failed", "candidate")
+        ),
         sa.Column("error", sa.Text),
         sa.Column("steps", sa.Integer),
-        *(sa.Column(name, sa.Double) for name in ("seconds", "judging_seconds", "upstream_seconds")),
+        *(sa.Column(name, sa.Double) for name in ("seconds", "judging_seconds", "upstream_seconds", "first_seconds")),
+        sa.Column("media", sa.Integer),
+        sa.Column("drill", sa.Text),
+        sa.Column("beside", sa.JSON),
         sa.Column("content", sa.JSON),
     )
     op.create_index("marbury_requests_time", "marbury_requests", ["time"])
