@@ -37,9 +37,12 @@ def test_actions() -> None:
         (entry("a"), "allow", False),
         (blocked("a"), "block", True),
         (blocked("a", input_mode="shadow", outcome="passed"), "would_block", False),
+        (blocked("a", outcome="passed"), "would_block", False),  # moderations
         (blocked("a", outcome="disconnected"), "block", True),  # it left, and was flagged all the same
         (entry("a", input=None, outcome="refused"), "refuse", False),
         (entry("a", outcome="cooling_down"), "refuse", False),
+        (entry("a", outcome="overloaded"), "refuse", False),
+        (entry("a", outcome="timeout"), "error", False),
         (entry("a", outcome="guard_error", judging_failed=True), "error", False),
         (entry("a", outcome="upstream_error"), "error", False),
         (entry("a", outcome="passed", fail_open=True), "allow", False),

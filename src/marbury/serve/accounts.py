@@ -47,6 +47,7 @@ class Named(msgspec.Struct):
     user: Any = None
     safety_identifier: Any = None
     metadata: Any = None
+    request_data: Any = None
 
 
 def pseudonym(name: str) -> str:
@@ -55,14 +56,18 @@ def pseudonym(name: str) -> str:
 
 
 def named_in(payload: bytes) -> tuple[str, str]:
-    """The pseudonyms of `user` (Anthropic: `metadata.user_id`) and `safety_identifier`; empty where not given."""
+    """The pseudonyms of who asks, empty where not given: `user` and `safety_identifier`.
+
+    Anthropic's name for the first is `metadata.user_id`, LiteLLM's `request_data.user_api_key_end_user_id`.
+    """
     try:
         named = msgspec.json.decode(payload, type=Named)
     except (ValueError, RecursionError):
         return "", ""
     user = named.user
-    if not user and isinstance(named.metadata, dict):
-        user = named.metadata.get("user_id")
+    for beside, field in ((named.metadata, "user_id"), (named.request_data, "user_api_key_end_user_id")):
+        if not user and isinstance(beside, dict):
+            user = beside.get(field)
     return _pseudonym(user), _pseudonym(named.safety_identifier)
 
 

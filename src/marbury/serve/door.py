@@ -53,7 +53,9 @@ class Door:
 
 
 def flagged(entry: Entry) -> bool:
-    """Whether a flag was enforced, also on a client that has left since."""
+    """Whether a flag was enforced, also on a client that has left since; where a client asked for verdicts, none is."""
+    if entry.outcome == "passed":
+        return False
     on_input = entry.input is not None and entry.input.flagged and entry.input_mode == "enforce"
     return on_input or (entry.output_mode == "enforce" and any(output.verdict.flagged for output in entry.outputs))
 
