@@ -8,3 +8,5 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, wh
 # No deadline: a busy machine is no mistake of the code.
 settings.register_profile("marbury", deadline=None, derandomize=True)
 settings.load_profile("marbury")
+
+pytest_plugins = ("databases",)  # fixtures that give an empty SQLite or PostgreSQL

@@ -289,6 +289,67 @@ def drill_(
 
 @app.command()
 @explained
+def audit(
+    folder: Run,
+    since: Annotated[str, typer.Option(help="Only rows since then: 30m, 24h, 7d, or a date.")] = "",
+    outcome: Annotated[str, typer.Option(help="Only this outcome, such as input_blocked or guard_error.")] = "",
+    action: Annotated[str, typer.Option(help="Only this action: allow, block, would_block, refuse or error.")] = "",
+    category: Annotated[str, typer.Option(help="Only this category.")] = "",
+    key: Annotated[str, typer.Option(help="Only requests with the key of this name.")] = "",
+    user: Annotated[str, typer.Option(help="Only this user or safety_identifier, or its pseudonym.")] = "",
+    id: Annotated[str, typer.Option(help="Only the request with this x-marbury-request-id.")] = "",
+    limit: Annotated[int, typer.Option(help="How many of the newest rows to list.")] = 20,
+    export: Annotated[str, typer.Option(help="Write all chosen rows as JSON lines to this file; - is stdout.")] = "",
+    upgrade: Annotated[bool, typer.Option("--upgrade", help="First bring an older database to this version.")] = False,
+    set_: Set = None,
+) -> None:
+    """Ask the audit database of a served guard: how many of what, the newest rows, or all of them as JSON lines."""
+    from marbury.audit import show as shown
+    from marbury.audit.query import Filter
+    from marbury.audit.query import since as since_time
+
+    ws = pipeline.open_run(folder)
+    settings = pipeline.serve_settings(ws, _overrides(set_, "serve"))
+    chosen = Filter(since_time(since) if since else 0.0, outcome, action, category, key, user, id)
+    if export:
+        count = shown.export(ws, settings, chosen, export, upgrade=upgrade)
+        err.print(f"{count} rows written", highlight=False)
+        return
+    for part in shown.overview(ws, settings, chosen, limit, upgrade=upgrade):
+        out.print(part, highlight=False, soft_wrap=isinstance(part, str))
+
+
+@app.command()
+@explained
+def keys(
+    action: Annotated[str, typer.Argument(help="What to do: add, list or revoke.", show_default=False)],
+    folder: Run,
+    name: Annotated[str, typer.Argument(help="Whose key it is.")] = "",
+    set_: Set = None,
+) -> None:
+    """Make, list and revoke API keys of the guard's own; only their hashes are kept."""
+    from marbury.audit import keyring
+
+    ws = pipeline.open_run(folder)
+    settings = pipeline.serve_settings(ws, _overrides(set_, "serve"))
+    if action not in ("add", "list", "revoke"):
+        raise typer.BadParameter(f"{action!r} is none of add, list, revoke")
+    if (action == "list") == bool(name):
+        raise typer.BadParameter("list takes no name" if name else f"{action} needs a name: whose key it is")
+    if action == "list":
+        for owner, digest in keyring.read_all_keys(ws, settings).items():
+            out.print(f"{owner}  sha256:{digest[:12]}", highlight=False)
+    elif action == "add":
+        key = keyring.add_key(ws, settings, name)
+        err.print(f"the key of {name}; it is shown this once, only its hash is kept:", highlight=False)
+        out.print(key, highlight=False, soft_wrap=True)
+    else:
+        keyring.revoke_key(ws, settings, name)
+        err.print(f"the key of {name} is revoked", highlight=False)
+
+
+@app.command()
+@explained
 def demo(
     folder: Annotated[Path, typer.Argument(help="The run folder of the demonstration.")] = Path("runs/demo"),
 ) -> None:

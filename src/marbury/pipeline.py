@@ -57,6 +57,20 @@ def load_settings(ws: Workspace, overrides: Mapping[str, Mapping[str, Any]] | No
         "evaluate": EvaluateSettings,
         "serve": ServeSettings,
     }
+    return _settings(ws, kinds, overrides)
+
+
+def serve_settings(ws: Workspace, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> "ServeSettings":
+    """The settings of the proxy alone, without the weight of the other stages; raises as `load_settings` does."""
+    from marbury.serve import ServeSettings
+
+    settings: ServeSettings = _settings(ws, {"serve": ServeSettings}, overrides)["serve"]
+    return settings
+
+
+def _settings(
+    ws: Workspace, kinds: Mapping[str, type[Any]], overrides: Mapping[str, Mapping[str, Any]] | None
+) -> dict[str, Any]:
     tables = read(ws.settings)
     check_names(tables, list(TABLES), str(ws.settings))
     merged = {}
@@ -225,7 +239,9 @@ def serve(ws: Workspace, settings: "ServeSettings") -> None:
     Raises:
         WorkspaceError: the run has no classifiers or no thresholds yet.
     """
+    from marbury.audit import open_audit
     from marbury.serve import Policies, create_app, run
+    from marbury.serve.journal import Entry, log_entry
 
     def stamp() -> bytes | None:
         return ws.thresholds.read_bytes() if ws.thresholds.exists() else None
@@ -240,7 +256,14 @@ def serve(ws: Workspace, settings: "ServeSettings") -> None:
         settings.candidate_percent,
         stamp if settings.reload else None,
     )
-    run(create_app(policies, settings), settings)
+    audit = open_audit(ws, settings)
+
+    def journal(entry: Entry) -> None:
+        log_entry(entry)
+        if audit.writer is not None:
+            audit.writer.record(entry)
+
+    run(create_app(policies, settings, journal=journal, door=audit.door, store=audit.writer), settings)
 
 
 def _judge(ws: Workspace, settings: "ServeSettings") -> "Judge":
@@ -255,6 +278,7 @@ def _judge(ws: Workspace, settings: "ServeSettings") -> "Judge":
         output_mode=settings.output,
         timeout_s=settings.timeout_s,
         version=calibration.constitution,
+        classifier=ws.rows().get("train", {}).get("outputs", {}).get(ws.name_of(ws.classifier), ""),
         fail_open=settings.on_error == "open",
     )
 

@@ -91,6 +91,7 @@ class Workspace:
         self.curves = root / "calibrate" / "curves.json"
         self.report = root / "evaluate" / "report.json"
         self.page = root / "evaluate" / "report.html"
+        self.audit = root / "audit"  # the proxy's rows: an SQLite database if it is one, and what waits for it
 
     def name_of(self, path: Path) -> str:
         """A path as the manifest writes it: relative to the run folder where it lies inside."""

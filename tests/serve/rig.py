@@ -19,7 +19,8 @@ from starlette.applications import Starlette
 from marbury.guard import Judge, Mode, ScriptedScorer
 from marbury.scoring import Thresholds
 from marbury.serve import ServeSettings, create_app
-from marbury.serve.journal import Entry
+from marbury.serve.door import Door
+from marbury.serve.journal import Entry, Store
 from marbury.serve.policies import Policies
 from marbury.serve.run import config
 from marbury.serve.service import Service
@@ -207,6 +208,8 @@ def proxy(
     modes: tuple[Mode, Mode] = ("enforce", "enforce"),
     timeout_s: float = 5.0,
     serve: dict[str, Any] | None = None,
+    door: Door | None = None,
+    store: Store | None = None,
     fail_open: bool = False,
     candidate: tuple[ScriptedScorer, float] | None = None,
     **script: Any,
@@ -232,7 +235,7 @@ def proxy(
         else:
             other, percent = candidate
             policies = Policies(make, lambda: make(other, "new456"), percent)
-        app = create_app(policies, settings, journal=journal.append)
+        app = create_app(policies, settings, journal=journal.append, door=door, store=store)
         service: Service = app.state.service
         with served(app, settings) as url:
             eventually(lambda: service.judge is not None or service.failure is not None)

@@ -34,6 +34,11 @@ def test_a_guard_that_cannot_be_loaded_ends_the_server() -> None:
     "table",
     [
         {"upstream": "localhost:8000"},
+        {"upstream": "https://me:secret@host/v1"},
+        {"audit_content": "all"},
+        {"retention_days": -1},
+        {"flag_window_s": 0},
+        {"keys": "database", "audit": ""},
         {"block_status": 403},
         {"input": "open"},
         {"timeout_s": 0},
@@ -42,8 +47,9 @@ def test_a_guard_that_cannot_be_loaded_ends_the_server() -> None:
     ],
 )
 def test_wrong_settings_are_refused(table: dict[str, Any]) -> None:
-    with pytest.raises(SettingsError):
+    with pytest.raises(SettingsError) as raised:
         settings.build(ServeSettings, table, "[serve]")
+    assert "secret" not in str(raised.value)
 
 
 def test_a_judge_may_be_given_as_it_is() -> None:

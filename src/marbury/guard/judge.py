@@ -21,8 +21,8 @@ class Judge:
 
     A side in `enforce` holds text back and stops it; in `shadow` nothing is held or delayed and the verdicts are
     only remembered; `off` does not look. `timeout_s` bounds every wait for the scorer, the queue before it
-    included. `version` is the constitution's, for whoever asks what is enforced. With `fail_open` text passes unread
-    where the scorer fails; what was stopped stays stopped.
+    included. `version` is the constitution's and `classifier` the weights', for whoever asks what is enforced. With
+    `fail_open` text passes unread where the scorer fails; what was stopped stays stopped.
     """
 
     def __init__(
@@ -34,9 +34,11 @@ class Judge:
         output_mode: Mode = "enforce",
         timeout_s: float = 10.0,
         version: str = "",
+        classifier: str = "",
         fail_open: bool = False,
     ) -> None:
         self.version = version
+        self.classifier = classifier
         self.input_mode = input_mode
         self.output_mode = output_mode
         self.fail_open = fail_open
@@ -48,16 +50,20 @@ class Judge:
         """The restricted categories."""
         return self._policy.scorer.categories
 
-    async def read(self, *conversations: Sequence[Message], beside: "Judge | None" = None) -> JudgedRequest:
+    async def read(
+        self, *conversations: Sequence[Message], beside: "Judge | None" = None, keep: bool = False
+    ) -> JudgedRequest:
         """Read a request of one conversation or more; where the input is enforced, its verdict is then there.
 
         `beside`: another policy that judges the same in shadow; what it says, and its failure, changes nothing.
+
+        `keep`: remember the texts of the reply for whoever audits (`JudgedRequest.heard`).
 
         Raises:
             GuardError: the scorer failed or took too long.
         """
         watching = await beside._watch(conversations) if beside else None
-        request = JudgedRequest(self._policy, self._worker, *conversations, beside=watching)
+        request = JudgedRequest(self._policy, self._worker, *conversations, beside=watching, keep=keep)
         await request.open()
         return request
 

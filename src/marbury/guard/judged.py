@@ -56,6 +56,7 @@ class JudgedRequest:
         worker: Worker,
         *conversations: Sequence[Message],
         beside: "JudgedRequest | None" = None,
+        keep: bool = False,
     ) -> None:
         self._policy = policy
         self.beside = beside  # in shadow, by another policy: hears the same and changes nothing
@@ -66,6 +67,7 @@ class JudgedRequest:
         self._behind: list[tuple[AsyncWatch, str | None]] = []  # shadow: steps that wait for their turn
         self._pending: asyncio.Future[object] | None = None  # shadow: the job that runs now
         self._closed = False
+        self._heard: dict[AsyncWatch, list[str]] | None = {} if keep else None
         self.opened = False  # judging failed, and what comes now passes unread
         self.verdict: Verdict | None = None
         self._failure: GuardError | None = None
@@ -85,6 +87,11 @@ class JudgedRequest:
     def watches(self) -> Sequence["AsyncWatch"]:
         """All watches of this request, in the order in which they were asked for."""
         return self._watches
+
+    @property
+    def heard(self) -> tuple[str, ...]:
+        """What each watch was given so far, if that was to be kept."""
+        return tuple("".join(texts) for texts in (self._heard or {}).values())
 
     async def open(self) -> None:
         """Read the request. Raises GuardError as `Judge.read` does."""
@@ -114,6 +121,9 @@ class JudgedRequest:
         Raises:
             GuardError: the scorer failed or took too long; every watch of the request is closed then.
         """
+        if self._heard is not None and not self._closed:
+            for watch, text in steps:
+                self._heard.setdefault(watch, []).append(text or "")
         if self.beside is not None:
             await self.beside.advance([(watch.beside, text) for watch, text in steps if watch.beside is not None])
         if self._policy.output_mode == "enforce":

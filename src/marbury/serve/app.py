@@ -19,10 +19,11 @@ from starlette.types import Receive, Scope, Send
 from marbury.errors import MarburyError, ModelError, RequestError
 from marbury.guard import Judge
 from marbury.serve.answer import JSON, Answer
+from marbury.serve.door import Door
 from marbury.serve.drilled import Drilled
 from marbury.serve.exchange import Exchange
 from marbury.serve.failures import BUSY, Failure, failure_of
-from marbury.serve.journal import Entry, Journal, log_entry
+from marbury.serve.journal import Entry, Journal, Store, log_entry
 from marbury.serve.policies import MakeJudge, Policies
 from marbury.serve.protocols.endpoints import ENDPOINTS, RATING
 from marbury.serve.protocols.plain import word
@@ -36,18 +37,26 @@ GUARDED = ", ".join(f"POST {path}" for path in PATHS)
 
 
 def create_app(
-    judge: Judge | MakeJudge | Policies, settings: ServeSettings, *, journal: Journal = log_entry, drill: str = ""
+    judge: Judge | MakeJudge | Policies,
+    settings: ServeSettings,
+    *,
+    journal: Journal = log_entry,
+    door: Door | None = None,
+    store: Store | None = None,
+    drill: str = "",
 ) -> Starlette:
     """The proxy in front of `settings.upstream`.
 
     `judge`: one, or what makes one, or what keeps several; it is made in a thread once the server runs, and `/readyz`
     says 503 until it has scored its first exchange. The `Service` behind the app is `app.state.service`.
+    `journal` gets each row; `door` says who may ask (everybody, and accounts cool down in memory, where there is none);
+    `store` is started and stopped with the server.
     `drill`: the word that the judge stops in place of what a classifier would; it marks every answer and every row.
 
     Raises:
         SettingsError: the upstream's key is to come from an environment variable that is not set.
     """
-    service = Service(_policies(judge), settings, journal)
+    service = Service(_policies(judge), settings, journal, door, store)
     service.drill = drill
 
     @contextlib.asynccontextmanager
@@ -104,12 +113,19 @@ class Endpoint:
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         answer = Answer(send, request_id, self._protocol)
+        refusal, key = service.door.admit(headers)
+        headers = dict(service.door.passed(headers))
         exchange: Exchange | Rated
         if isinstance(self._protocol, RatingProtocol):
-            exchange = Rated(self._protocol, self._service, request_id, headers, answer)
+            exchange = Rated(self._protocol, self._service, request_id, key, answer)
         else:
-            exchange = Exchange(self._protocol, self._service, request_id, headers, answer)
+            exchange = Exchange(self._protocol, self._service, request_id, headers, answer, key)
         with self._under_way():
+            if refusal is not None:
+                exchange.entry.outcome = refusal.outcome
+                await answer.fail(refusal)
+                exchange.close()
+                return
             try:
                 body = await _body(receive, self._service.settings.max_body_bytes)
             except RequestError as error:
@@ -187,8 +203,12 @@ def _json(value: Any, status: int = 200) -> Response:
 def _models(service: Service) -> Callable[[Request], Any]:
     async def models(request: Request) -> Response:
         """The upstream's list of models: ids and numbers of it."""
+        refusal, _ = service.door.admit(request.headers)
+        if refusal is not None:
+            return Response(refusal.body(), refusal.status, refusal.headers, JSON)
         try:
-            async with service.upstream.request("GET", "/models", request.headers) as response:
+            headers = service.door.passed(request.headers)
+            async with service.upstream.request("GET", "/models", headers) as response:
                 if response.status != 200:
                     raise ModelError(f"the upstream answered /models with status {response.status}")
                 listed = _listed(await service.upstream.whole(response))
@@ -236,6 +256,8 @@ def _readyz(service: Service) -> Callable[[Request], Any]:
             live |= {"candidate": other.version, "candidate_percent": service.settings.candidate_percent}
         if failure is not None:
             live["newer"] = f"could not be loaded: {type(failure).__name__}, see the log"
+        if service.store is not None:
+            live["audit"] = service.store.state()
         if service.draining:
             return _json({"status": "draining", **live}, 503)
         return _json({"status": "ready", **live})

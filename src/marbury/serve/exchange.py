@@ -18,7 +18,7 @@ from marbury.errors import MarburyError, ModelError, RequestError
 from marbury.guard import Judge, JudgedRequest
 from marbury.serve.answer import EVENTS, JSON, Answer
 from marbury.serve.failures import BLOCKED, BROKEN, NOT_READY, TOO_LONG, Failure, failure_of
-from marbury.serve.journal import Beside, Entry, OutputVerdict
+from marbury.serve.journal import Beside, Content, Entry, OutputVerdict
 from marbury.serve.protocols.media import refuse_unread
 from marbury.serve.protocols.plain import word
 from marbury.serve.protocols.protocol import Asked, Gate, Protocol, Whole
@@ -33,19 +33,26 @@ class Exchange:
     """One request to one endpoint, between one client and the upstream."""
 
     def __init__(
-        self, protocol: Protocol, service: Service, request_id: str, headers: Mapping[str, str], answer: Answer
+        self,
+        protocol: Protocol,
+        service: Service,
+        request_id: str,
+        headers: Mapping[str, str],
+        answer: Answer,
+        key: str = "",
     ) -> None:
         self._protocol = protocol
         self._service = service
         self._settings = service.settings
         self._headers = headers
         self._answer = answer
-        self._loan = service.policies.lend(account_of(headers) or request_id)
+        self._loan = service.policies.lend(key or request_id)
         self._judge: Judge | None = self._loan.judge if self._loan else None
         self._judged: JudgedRequest | None = None
+        self._asked: Asked | None = None
         self._reply: Gate | Whole | None = None
         self._began = time.perf_counter()
-        self.entry = Entry(id=request_id, time=time.time(), route=protocol.route)
+        self.entry = Entry(id=request_id, time=time.time(), route=protocol.route, key=key)
         if self._loan is not None:
             self.entry.policy, self.entry.candidate = self._loan.judge.version, self._loan.candidate
 
@@ -90,9 +97,14 @@ class Exchange:
             self.entry.error = f"not read: {error}"  # where nothing is enforced nothing is refused
             asked = Asked((), "", False, False, 1, body)
         else:
+            self._asked = asked
+            self.entry.model, self.entry.stream, self.entry.media = asked.model, asked.stream, len(asked.unread)
+            if (wait := self._service.door.hold(self.entry, asked.payload, judge)) is not None:
+                await self._fail(wait)
+                return
             beside = self._loan.beside if self._loan else None
-            self._judged = await self._timed(judge.read(asked.messages, *asked.others, beside=beside))
-        self.entry.model, self.entry.stream, self.entry.media = asked.model, asked.stream, len(asked.unread)
+            keep = self._service.keeps_content
+            self._judged = await self._timed(judge.read(asked.messages, *asked.others, beside=beside, keep=keep))
         if self._judged is not None and self._judged.blocked:
             await self._block(asked)
             return
@@ -152,6 +164,10 @@ class Exchange:
         parser, body = EventParser(self._settings.max_reply_bytes), bytearray()
         gate = self._protocol.gate(judged, asked, self.entry.id) if judged and streamed else None
         self._reply = gate
+        if response.status != 200 and self._service.upstream.has_key:
+            data = self._service.upstream.concealed(await self._service.upstream.whole(response))
+            await self._answer.whole(response.status, data, kind=kind)
+            return
         async for data in response.content.iter_any():
             await self._answer.part(data, response.status, kind)
             if gate is not None:
@@ -174,13 +190,15 @@ class Exchange:
 
     async def _hand_on_error(self, response: aiohttp.ClientResponse, judged: JudgedRequest) -> None:
         """An upstream's refusal with its message, which is judged like a reply: it may quote one."""
-        message, code = _error_of(await self._service.upstream.whole(response))
+        upstream, status = self._service.upstream, response.status
+        ours = upstream.has_key and status in (401, 403)  # no client's fault, and a message may quote parts of the key
+        message, code = _error_of(b"" if ours else upstream.concealed(await upstream.whole(response)))
         watch = judged.watch()
         released = await self._timed(judged.advance([(watch, message), (watch, None)])) if message else []
         if "".join(out.text for out in released) != message or not message:
-            message = f"The upstream refused the request with HTTP status {response.status}."
-        status = response.status if 400 <= response.status < 500 else 502
-        self.entry.outcome, self.entry.error = "upstream_error", f"upstream status {response.status}"
+            message = f"The upstream refused the request with HTTP status {status}."
+        self.entry.outcome, self.entry.error = "upstream_error", f"upstream status {status}"
+        status = status if 400 <= status < 500 and not ours else 502
         failure = Failure(status, code, message, "upstream_error")
         wait = response.headers.get("retry-after", "")
         headers = {"retry-after": wait} if wait.isdecimal() else failure.headers
@@ -219,6 +237,8 @@ class Exchange:
             if judged.failure is not None:
                 entry.error = entry.error or str(judged.failure)
             judged.close()
+        if self._service.keeps_content and self._asked is not None:
+            entry.content = Content(sum(self._asked.others, self._asked.messages), judged.heard if judged else ())
         entry.judging_failed = entry.outcome == "guard_error" or (judged is not None and judged.failure is not None)
         self._service.record(entry, self._judge)
         if self._loan is not None:
@@ -232,11 +252,6 @@ class Exchange:
             OutputVerdict(number, "", watch.verdict) for number, watch in enumerate(other.watches) if watch.verdict
         ]
         return Beside(watching.version, other.verdict, outputs, str(other.failure) if other.failure else None)
-
-
-def account_of(headers: Mapping[str, str]) -> str:
-    """Whose request it is, as far as its headers say: the key that it came with."""
-    return headers.get("authorization") or headers.get("x-api-key") or headers.get("api-key") or ""
 
 
 def _error_of(body: bytes) -> tuple[str, str]:

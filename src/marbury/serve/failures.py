@@ -6,8 +6,6 @@ import msgspec
 
 from marbury.errors import GuardError, MarburyError, RequestError
 
-RETRY_AFTER = {"retry-after": "1"}
-
 
 class Failure(NamedTuple):
     """An HTTP status and the error that goes with it; `outcome` is what journal and metrics call it."""
@@ -17,11 +15,14 @@ class Failure(NamedTuple):
     message: str
     outcome: str
     param: str | None = None
+    retry_after: int = 1  # seconds, where coming again makes sense
 
     @property
     def headers(self) -> dict[str, str]:
-        """Whether to come again."""
-        return RETRY_AFTER if self.status in (429, 502, 503) else {}
+        """When to come again, and with what."""
+        if self.status == 401:
+            return {"www-authenticate": "Bearer"}
+        return {"retry-after": str(self.retry_after)} if self.status in (429, 502, 503) else {}
 
     def about(self, field: str) -> "Failure":
         """The same, where a blocked request is called `messages` and this endpoint has them in another field."""

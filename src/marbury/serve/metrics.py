@@ -1,10 +1,14 @@
 """Prometheus metrics of the proxy, in a registry of its own. Labels have few values and never a text."""
 
+import time
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from marbury.guard import Mode
 from marbury.scoring import Verdict
-from marbury.serve.journal import Entry
+from marbury.serve.accounts import Accounts
+from marbury.serve.journal import Entry, Store
 from marbury.serve.policies import Policies
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -75,9 +79,23 @@ class Metrics:
         self.swaps.set(policies.swaps)
         self.stale.set(policies.failure is not None)
 
+    def watch(self, accounts: Accounts, store: Store | None) -> None:
+        """Tell of accounts, and of the store of rows if there is one, whenever somebody asks."""
+        self._gauge("accounts_cooling_down", "Accounts that have to wait.", lambda: accounts.cooling(time.time()))
+        self._gauge("cooldowns_begun", "Cool-downs since the start.", lambda: accounts.begun)
+        if store is not None:
+            self._gauge("audit_up", "Whether the database takes rows.", lambda: store.state().up)
+            self._gauge("audit_rows_waiting", "Rows that are not in the database yet.", lambda: store.state().waiting)
+            self._gauge("audit_rows_written", "Rows in the database since the start.", lambda: store.state().written)
+            self._gauge("audit_rows_lost", "Rows that are in the log alone.", lambda: store.state().lost)
+            self._gauge("audit_rows_damaged", "Rows that were put aside.", lambda: store.state().damaged)
+
     def text(self) -> bytes:
         """All of it in the exposition format."""
         return generate_latest(self.registry)
+
+    def _gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
+        Gauge(f"marbury_{name}", text, registry=self.registry).set_function(value)
 
     def _decided(self, stage: str, verdict: Verdict, mode: Mode) -> None:
         action = "allow" if not verdict.flagged else "block" if mode == "enforce" else "would_block"

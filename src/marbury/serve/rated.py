@@ -3,13 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
 
 import msgspec
 
 from marbury.errors import GuardError, MarburyError
 from marbury.serve.answer import Answer
-from marbury.serve.exchange import account_of
 from marbury.serve.failures import BROKEN, NOT_READY, TOO_LONG, Failure, failure_of
 from marbury.serve.journal import Entry
 from marbury.serve.protocols.protocol import RatingProtocol
@@ -26,15 +24,15 @@ class Rated:
         protocol: RatingProtocol,
         service: Service,
         request_id: str,
-        headers: Mapping[str, str],
+        key: str,
         answer: Answer,
     ) -> None:
         self._protocol = protocol
         self._service = service
         self._answer = answer
-        self._loan = service.policies.lend(account_of(headers) or request_id)
+        self._loan = service.policies.lend(key or request_id)
         self._began = time.perf_counter()
-        self.entry = Entry(id=request_id, time=time.time(), route=protocol.route)
+        self.entry = Entry(id=request_id, time=time.time(), route=protocol.route, key=key)
         if self._loan is not None:
             self.entry.policy, self.entry.candidate = self._loan.judge.version, self._loan.candidate
 
@@ -71,6 +69,9 @@ class Rated:
     async def _run(self, body: bytes) -> None:
         if self._loan is None:
             await self._fail(NOT_READY)
+            return
+        if (wait := self._service.door.hold(self.entry, body, self._loan.judge)) is not None:
+            await self._fail(wait)
             return
         began = time.perf_counter()
         try:

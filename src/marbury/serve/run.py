@@ -22,7 +22,7 @@ def run(app: Starlette, settings: ServeSettings) -> None:
         Exception: the guard could not be loaded; what was raised there.
     """
     journal_to_stdout()
-    if settings.key_env and settings.host not in _LOOPBACK:
+    if settings.key_env and not settings.keys and settings.host not in _LOOPBACK:
         log.warning("whoever reaches %s:%d spends the key in %s", settings.host, settings.port, settings.key_env)
     service: Service = app.state.service
     server = Draining(config(app, settings))

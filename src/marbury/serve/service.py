@@ -6,10 +6,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from marbury.guard import Judge
-from marbury.serve.journal import Entry, Journal
+from marbury.serve.accounts import Accounts
+from marbury.serve.door import Door
+from marbury.serve.journal import Entry, Journal, Store
 from marbury.serve.metrics import Metrics
 from marbury.serve.policies import Policies
-from marbury.serve.settings import ServeSettings
+from marbury.serve.settings import ServeSettings, account_rules
 from marbury.serve.upstream import Upstream
 
 log = logging.getLogger("marbury.serve")
@@ -18,11 +20,21 @@ log = logging.getLogger("marbury.serve")
 class Service:
     """Loads the guards in a thread while the server already answers that it is not ready."""
 
-    def __init__(self, policies: Policies, settings: ServeSettings, journal: Journal) -> None:
+    def __init__(
+        self,
+        policies: Policies,
+        settings: ServeSettings,
+        journal: Journal,
+        door: Door | None = None,
+        store: Store | None = None,
+    ) -> None:
         self.settings = settings
         self.drill = ""  # the word that is stopped in place of what a classifier would
         self.upstream = Upstream(settings)
         self.metrics = Metrics()
+        self.door = door or Door(None, Accounts(account_rules(settings)))
+        self.store = store
+        self.keeps_content = store is not None and settings.audit_content != "none"
         self.policies = policies
         self.failure: Exception | None = None  # why the guard could not be loaded
         self.on_failure: Callable[[], None] | None = None
@@ -40,6 +52,9 @@ class Service:
     async def start(self) -> None:
         """Open the upstream and begin to load the guards."""
         await self.upstream.open()
+        self.metrics.watch(self.door.accounts, self.store)
+        if self.store is not None:
+            await asyncio.to_thread(self.store.start)
         self._loading = asyncio.create_task(self._load())
 
     async def stop(self) -> None:
@@ -49,6 +64,8 @@ class Service:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self.upstream.close()
+        if self.store is not None:
+            await asyncio.to_thread(self.store.stop)
         await asyncio.to_thread(self.policies.close)
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
@@ -60,7 +77,11 @@ class Service:
     def record(self, entry: Entry, judge: Judge | None) -> None:
         """Put a request that has ended into the journal and the metrics."""
         modes = (judge.input_mode, judge.output_mode) if judge else (self.settings.input, self.settings.output)
+        entry.input_mode, entry.output_mode = modes
+        if judge is not None:
+            entry.policy, entry.classifier, entry.fail_open = judge.version, judge.classifier, judge.fail_open
         self.metrics.count(entry, *modes)
+        self.door.count(entry)
         entry.drill = self.drill or None
         self._journal(entry)
 

@@ -3,9 +3,11 @@
 import os
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 from marbury.errors import SettingsError
 from marbury.guard import Mode
+from marbury.serve.accounts import Rules
 
 _POSITIVE = (
     "threads",
@@ -17,7 +19,19 @@ _POSITIVE = (
     "max_body_bytes",
     "max_messages",
     "max_reply_bytes",
+    "flag_window_s",
+    "cooldown_s",
 )
+_NOT_NEGATIVE = ("prefix_mb", "retention_days", "flags_before_cooldown")
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "input": ("enforce", "shadow", "off"),
+    "output": ("enforce", "shadow", "off"),
+    "on_error": ("closed", "open"),
+    "block_status": (200, 400),
+    "media": ("refuse", "allow"),
+    "engine": ("auto", "kernel", "torch"),
+    "audit_content": ("none", "hash", "redacted", "full"),
+}
 
 
 @dataclass(frozen=True)
@@ -48,29 +62,43 @@ class ServeSettings:
     max_body_bytes: int = 1_048_576  # longest request
     max_messages: int = 512  # most messages in a request
     max_reply_bytes: int = 16_777_216  # longest reply that is not streamed, and longest event of one that is
+    audit: str = "sqlite:///audit/audit.db"  # URL of the database of rows, its path in the run folder; empty: none
+    audit_content: Literal["none", "hash", "redacted", "full"] = "none"  # what a row keeps of the conversation
+    retention_days: int = 90  # rows older than that are deleted; 0 keeps them
+    keys: str = ""  # keys of the guard's own: a file in the run folder, or "database"; empty: everybody may ask
+    flags_before_cooldown: int = 20  # blocks of one account within the window until it has to wait; 0: never
+    flag_window_s: float = 3600.0  # how long a block counts
+    cooldown_s: float = 60.0  # first wait of an account; each further one is twice as long and comes twice as soon
 
     def __post_init__(self) -> None:
-        if not self.upstream.startswith(("http://", "https://")):
-            raise ValueError(f"upstream {self.upstream!r} is not an http:// or https:// URL")
+        _check_address(self.upstream)
         for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be greater than 0")
-        if self.prefix_mb < 0:
-            raise ValueError("prefix_mb must not be negative")
+        for name in _NOT_NEGATIVE:
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative")
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is one of {', '.join(map(str, known))}, not {getattr(self, name)!r}")
         if not 0 <= self.candidate_percent <= 100:
             raise ValueError(f"candidate_percent is from 0 to 100, not {self.candidate_percent:g}")
         if self.candidate_percent and not self.candidate:
             raise ValueError("candidate_percent needs a candidate: name its run folder")
-        if self.on_error not in ("closed", "open"):
-            raise ValueError(f"on_error is closed or open, not {self.on_error!r}")
-        modes = ("enforce", "shadow", "off")
-        engines = ("auto", "kernel", "torch")
-        choices = (("input", modes), ("output", modes), ("engine", engines), ("media", ("refuse", "allow")))
-        for name, known in choices:
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)!r}")
-        if self.block_status not in (200, 400):
-            raise ValueError(f"block_status is 200 or 400, not {self.block_status}")
+        if self.keys == "database" and not self.audit:
+            raise ValueError('keys = "database" needs one: set audit to its URL, or keys to a file')
+
+
+def _check_address(upstream: str) -> None:
+    if not upstream.startswith(("http://", "https://")):
+        raise ValueError(f"upstream {upstream!r} is not an http:// or https:// URL")
+    if "@" in urlsplit(upstream).netloc:
+        raise ValueError("upstream holds a user or password: leave it out, and name a variable with the key in key_env")
+
+
+def account_rules(settings: ServeSettings) -> Rules:
+    """When an account has to cool down."""
+    return Rules(settings.flags_before_cooldown, settings.flag_window_s, settings.cooldown_s)
 
 
 def upstream_key(settings: ServeSettings) -> str | None:

@@ -69,6 +69,15 @@ class Upstream:
             parts.append(part)
         return b"".join(parts)
 
+    @property
+    def has_key(self) -> bool:
+        """Whether it is asked with the guard's own key, and not with each client's."""
+        return self._key is not None
+
+    def concealed(self, data: bytes) -> bytes:
+        """What the upstream said, without that key: an error may quote it."""
+        return data.replace(self._key.encode(), b"[key]") if self._key else data
+
     def _headers(self, client: Mapping[str, str]) -> dict[str, str]:
         names = _PASSED if self._key else (*_KEYS, *_PASSED)
         headers = {name: client[name] for name in names if name in client}
