@@ -25,7 +25,8 @@ SERVE: Any = typer.main.get_command(app).commands["serve"]  # type: ignore[attr-
 PORT = ServeSettings().port
 # What others read: Python, numba, OpenMP, Hugging Face's client, PostgreSQL's client and image. Marbury reads none.
 VARIABLES = {
-    *("PATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "NUMBA_CACHE_DIR", "OMP_NUM_THREADS", "HF_HUB_OFFLINE"),
+    *("PATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "TMPDIR"),
+    *("NUMBA_CACHE_DIR", "OMP_NUM_THREADS", "HF_HUB_OFFLINE"),
     *("PGPASSWORD", "POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD"),
 }
 
