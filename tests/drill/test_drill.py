@@ -98,6 +98,8 @@ async def test_every_attack_comes_through_where_nothing_is_guarded(endpoint: End
     assert [row for row in attacks if row.verdict != "leaked" or not row.characters] == []
     assert {row.where for row in attacks} >= {*endpoint.channels, *endpoint.inputs, *SWITCHES}
     assert rows(report, where="word after the end")[0].verdict == "leaked"
+    one, last = rows(report, kind="reply", where="content", how="words")[0], rows(report, how="last word")[0]
+    assert (one.tokens, one.characters) == (1 + 12, 1 + 12 * 4) and (last.tokens, last.characters) == (1, 1)
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
@@ -105,14 +107,6 @@ async def test_an_honest_guard_passes(endpoint: Endpoint) -> None:
     report = await drilled(ReadsTheWholeReply, endpoint)
     assert [row for row in report.rows if row.verdict != "ok"] == []
     assert not report.failed
-
-
-async def test_what_comes_through_is_counted_to_the_letter() -> None:
-    report = await drilled(PassOn)
-    one = rows(report, kind="reply", where="content", how="words")[0]
-    assert (one.tokens, one.characters) == (1 + 12, 1 + 12 * 4)
-    last = rows(report, how="last word")[0]
-    assert (last.tokens, last.characters) == (1, 1)
 
 
 async def test_a_guard_that_checks_every_50th_chunk_is_caught() -> None:

@@ -113,7 +113,7 @@ def _as(case: Case, how: str) -> Case:
 def _failures(endpoint: Endpoint, word: str) -> Iterator[Case]:
     main = endpoint.channels[0]
     plain, bad = cut(harmless(SHORT), "words", word), cut(flagged(word, SHORT, 0), "words", word)
-    going = cut(harmless(2 * LONG), "words", word)
+    going = cut(harmless(LONG), "words", word)
     last, behind = flag_piece(bad, word), f"{word} {texts.tail(SHORT)}"
     for where, script in (
         ("upstream dies", Script(main, plain, dies=True)),
