@@ -232,6 +232,25 @@ async def test_a_model_that_was_asked_is_a_leak_though_nothing_was_answered() ->
     assert found.verdict == "leaked" and found.note == "the model was asked"
 
 
+class AsksBesideItsJudging(ReadsRequests):
+    """Blocks the request, but has the model asked all the same."""
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        if self.refuse(request, json.loads(body)) is not None:
+            self.call = asyncio.create_task(self._ask(request.path, body))
+        return await super().answer(request)
+
+    async def _ask(self, path: str, body: bytes) -> None:
+        async with aiohttp.ClientSession() as session, session.post(self._upstream + path, data=body) as behind:
+            await behind.read()
+
+
+async def test_a_model_that_is_asked_beside_the_judging_is_found() -> None:
+    found = rows(await drilled(AsksBesideItsJudging), kind="request", where="system")
+    assert {(row.verdict, row.note, row.status) for row in found} == {("leaked", "the model was asked", 400)}
+
+
 class Hangs(PassOn):
     async def let_out(self, behind: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         body = await behind.read()
