@@ -1,4 +1,4 @@
-"""However an endpoint's bytes are cut, the same text is released, and nothing at or after the flag."""
+"""However an endpoint's bytes are cut, the same text is released, nothing at or after the flag; whole is the same."""
 
 import asyncio
 import json
@@ -10,7 +10,9 @@ import test_completions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rig import DONE, LIMITS, TRIGGER, event, in_channel
-from rig_responses import Speech
+from rig import whole as chat_whole
+from rig_responses import Speech, item_of
+from rig_responses import whole as response_whole
 
 from marbury.guard import Judge, ScriptedScorer
 from marbury.records import Message
@@ -39,6 +41,29 @@ def responses(said: Channels) -> bytes:
     for name, text in said:
         speech.item(name, text, pieces=[text[i : i + 3] for i in range(0, len(text), 3)])
     return b"".join(speech.end())
+
+
+def whole_of(case: str, full: Said, said: Channels) -> bytes:
+    """The same as a reply that is not streamed."""
+    if case == "chat":
+        return chat_whole(dict(full))
+    if case == "completions":
+        return test_completions.whole(full.get("text", "")).replace(b', "note": "forbidden"', b"")
+    return response_whole(*(item_of(name, text, i) for i, (name, text) in enumerate(said)))
+
+
+async def stops(protocol: Protocol, body: bytes) -> bool:
+    """Whether a reply that came whole is withheld."""
+    judge = Judge(ScriptedScorer(TRIGGER), LIMITS)
+    try:
+        request = await judge.read([Message("user", "a tale")])
+        reply = protocol.whole(request, Asked((), "m", False, False, 1, b"{}"), "id")
+        out = await reply.judge(body)
+        assert not reply.stopped or TRIGGER.encode() not in out
+        request.close()
+        return reply.stopped
+    finally:
+        judge.close()
 
 
 def heard_chat(data: dict[str, Any], heard: Said) -> None:
@@ -115,6 +140,6 @@ def test_any_cut_gives_the_same_text_and_nothing_at_or_after_the_flag(
     for place, text in heard.items():
         assert full[place].partition(TRIGGER)[0].startswith(text)
     flagged = any(TRIGGER in text for text in full.values())
-    assert stopped == flagged
+    assert stopped == flagged == asyncio.run(stops(protocol, whole_of(case, full, said)))
     if not flagged:
         assert heard == {name: text for name, text in full.items() if text}

@@ -250,6 +250,9 @@ BROKEN: dict[str, list[bytes]] = {
     "a text of another item": broken(
         "response.function_call_arguments.delta", after={"type": "message"}, output_index=1, delta="forbidden"
     ),
+    "a part below zero": broken(
+        "response.output_text.delta", after={"type": "message"}, output_index=1, content_index=-1, delta="a forbidden a"
+    ),
     "an item that ends as another": broken(
         "response.output_item.done",
         after={"type": "message"},

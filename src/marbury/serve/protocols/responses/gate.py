@@ -173,6 +173,8 @@ class ResponseGate:
 
     def _slot(self, item: OpenItem, where: Place) -> Slot:
         slot = item.slots.get(where)
+        if where[1] < 0:
+            raise ModelError("the upstream sent a part of a number below zero")
         if slot is None:
             slot = item.slots[where] = Slot(where, watch=self._watch())
             self._ops.append(Op("slot", item, slot))
