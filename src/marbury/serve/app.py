@@ -128,6 +128,7 @@ class Endpoint:
         await answer.fail(failure)
         entry = Entry(id=request_id, time=time.time(), route=self._protocol.route, outcome=failure.outcome)
         entry.status = answer.status
+        self._service.tracing.begin(self._protocol.route, {}).end(entry)
         self._service.record(entry, None)
 
     @contextlib.contextmanager

@@ -34,6 +34,7 @@ class Rated:
         self._answer = answer
         self._loan = service.policies.lend(account_of(headers) or request_id)
         self._began = time.perf_counter()
+        self._trace = service.tracing.begin(protocol.route, headers)
         self.entry = Entry(id=request_id, time=time.time(), route=protocol.route)
         if self._loan is not None:
             self.entry.policy, self.entry.candidate = self._loan.judge.version, self._loan.candidate
@@ -65,6 +66,7 @@ class Rated:
         self.entry.status = self._answer.status
         self.entry.seconds = round(time.perf_counter() - self._began, 6)
         self._service.record(self.entry, self._loan.judge if self._loan else None)
+        self._trace.end(self.entry)
         if self._loan is not None:
             self._service.policies.end(self._loan)
 

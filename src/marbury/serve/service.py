@@ -10,6 +10,7 @@ from marbury.serve.journal import Entry, Journal
 from marbury.serve.metrics import Metrics
 from marbury.serve.policies import Policies
 from marbury.serve.settings import ServeSettings
+from marbury.serve.tracing import tracing_of
 from marbury.serve.upstream import Upstream
 
 log = logging.getLogger("marbury.serve")
@@ -23,6 +24,7 @@ class Service:
         self.drill = ""  # the word that is stopped in place of what a classifier would
         self.upstream = Upstream(settings)
         self.metrics = Metrics()
+        self.tracing = tracing_of(settings)
         self.policies = policies
         self.failure: Exception | None = None  # why the guard could not be loaded
         self.on_failure: Callable[[], None] | None = None
@@ -50,6 +52,7 @@ class Service:
             await asyncio.wait(self._tasks)
         await self.upstream.close()
         await asyncio.to_thread(self.policies.close)
+        await asyncio.to_thread(self.tracing.close)
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do work that no client waits for; `stop` waits for it."""
