@@ -5,6 +5,7 @@ Late imports live here alone, so that light commands start fast.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from marbury.settings import build, check_names, read
 from marbury.workspace import Counts, Stage, Workspace, hash_path
 
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
     from marbury.calibrate import Calibration
     from marbury.classifier.scorer import EngineName
     from marbury.classifier.viewed import ViewedScorer
@@ -225,22 +228,40 @@ def serve(ws: Workspace, settings: "ServeSettings") -> None:
     Raises:
         WorkspaceError: the run has no classifiers or no thresholds yet.
     """
-    from marbury.serve import Policies, create_app, run
+    for each in (ws, *_candidate(settings)):
+        each.need(each.classifier, "train")
+        each.need(each.thresholds, "calibrate")
+    _serve(partial(guard_app, ws, settings), settings)
+
+
+def _candidate(settings: "ServeSettings") -> list[Workspace]:
+    return [Workspace(Path(settings.candidate))] if settings.candidate else []
+
+
+def _serve(make: Callable[[], "Starlette"], settings: "ServeSettings") -> None:
+    from marbury.serve import run, run_many
+
+    if settings.processes > 1:
+        run_many(make, settings)
+    else:
+        run(make(), settings)
+
+
+def guard_app(ws: Workspace, settings: "ServeSettings") -> "Starlette":
+    """The proxy with the guard of a run folder, which is loaded once the app starts."""
+    from marbury.serve import Policies, create_app
 
     def stamp() -> bytes | None:
         return ws.thresholds.read_bytes() if ws.thresholds.exists() else None
 
-    others = [Workspace(Path(settings.candidate))] if settings.candidate else []
-    for each in (ws, *others):
-        each.need(each.classifier, "train")
-        each.need(each.thresholds, "calibrate")
+    others = _candidate(settings)
     policies = Policies(
         lambda: _judge(ws, settings),
         (lambda: _judge(others[0], settings)) if others else None,
         settings.candidate_percent,
         stamp if settings.reload else None,
     )
-    run(create_app(policies, settings), settings)
+    return create_app(policies, settings)
 
 
 def _judge(ws: Workspace, settings: "ServeSettings") -> "Judge":
@@ -276,12 +297,17 @@ def serve_drill(settings: "ServeSettings", word: str) -> None:
     Raises:
         SettingsError: the word is no word.
     """
-    from marbury.guard import Judge, ScriptedScorer
-    from marbury.scoring import Thresholds
-    from marbury.serve import create_app, run
-
     if not word.isprintable() or [word] != word.split():
         raise SettingsError(f"--drill {word!r} is not one word: give one that nothing harmless has in it")
+    _serve(partial(drill_app, word, settings), settings)
+
+
+def drill_app(word: str, settings: "ServeSettings") -> "Starlette":
+    """The proxy with a guard that stops a word."""
+    from marbury.guard import Judge, ScriptedScorer
+    from marbury.scoring import Thresholds
+    from marbury.serve import create_app
+
     judge = Judge(
         ScriptedScorer(word),
         Thresholds(0.0, 0.0, 0.0, 0.0),
@@ -291,4 +317,4 @@ def serve_drill(settings: "ServeSettings", word: str) -> None:
         version=f"drill:{word}",
         fail_open=settings.on_error == "open",
     )
-    run(create_app(judge, settings, drill=word), settings)
+    return create_app(judge, settings, drill=word)

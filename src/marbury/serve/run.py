@@ -22,8 +22,7 @@ def run(app: Starlette, settings: ServeSettings) -> None:
         Exception: the guard could not be loaded; what was raised there.
     """
     journal_to_stdout()
-    if settings.key_env and settings.host not in _LOOPBACK:
-        log.warning("whoever reaches %s:%d spends the key in %s", settings.host, settings.port, settings.key_env)
+    warn_of_key(settings)
     service: Service = app.state.service
     server = Draining(config(app, settings))
     server.service = service
@@ -35,6 +34,12 @@ def run(app: Starlette, settings: ServeSettings) -> None:
     server.run()
     if service.failure is not None:
         raise service.failure
+
+
+def warn_of_key(settings: ServeSettings) -> None:
+    """Say so when others can spend the upstream's key."""
+    if settings.key_env and settings.host not in _LOOPBACK:
+        log.warning("whoever reaches %s:%d spends the key in %s", settings.host, settings.port, settings.key_env)
 
 
 class Draining(uvicorn.Server):

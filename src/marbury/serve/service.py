@@ -33,6 +33,8 @@ class Service:
         self._journal = journal
         self._tasks: set[asyncio.Task[None]] = set()
         self._loading: asyncio.Task[None] | None = None
+        self._loaded = asyncio.Event()
+        policies.changed = self._changed
 
     @property
     def judge(self) -> Judge | None:
@@ -43,6 +45,12 @@ class Service:
         """Open the upstream and begin to load the guards."""
         await self.upstream.open()
         self._loading = asyncio.create_task(self._load())
+
+    async def loaded(self) -> None:
+        """Wait until the guard is loaded. Raises what loading it raised."""
+        await self._loaded.wait()
+        if self.failure is not None:
+            raise self.failure
 
     async def stop(self) -> None:
         """Write what is still to be written, then close everything."""
@@ -67,6 +75,9 @@ class Service:
         entry.drill = self.drill or None
         self._journal(entry)
 
+    def _changed(self) -> None:
+        self.metrics.live(self.policies)
+
     async def _load(self) -> None:
         try:
             await self.policies.load()
@@ -75,5 +86,8 @@ class Service:
             log.error("the guard could not be loaded: %s", error)
             if self.on_failure is not None:
                 self.on_failure()
+            self._loaded.set()
             return
+        self._changed()
+        self._loaded.set()
         await self.policies.keep_fresh()
