@@ -15,6 +15,7 @@ from marbury.settings import build, check_names, read
 from marbury.workspace import Counts, Stage, Workspace, hash_path
 
 if TYPE_CHECKING:
+    from ray.serve import Application
     from starlette.applications import Starlette
 
     from marbury.calibrate import Calibration
@@ -228,10 +229,35 @@ def serve(ws: Workspace, settings: "ServeSettings") -> None:
     Raises:
         WorkspaceError: the run has no classifiers or no thresholds yet.
     """
+    _need_guards(ws, settings)
+    _serve(partial(guard_app, ws, settings), settings)
+
+
+def ray_app(args: Mapping[str, str]) -> "Application":
+    """What `serve run marbury.pipeline:ray_app run=FOLDER replicas=2 cpus=1` runs on Ray.
+
+    Raises:
+        SettingsError: an argument is wrong, or Ray is not installed.
+        WorkspaceError: the run has no classifiers or no thresholds yet.
+    """
+    where = "serve run marbury.pipeline:ray_app"
+    check_names(args, ["run", "replicas", "cpus"], where)
+    try:
+        root, replicas, cpus = Path(args["run"]).resolve(), int(args.get("replicas", 2)), float(args.get("cpus", 1))
+    except (KeyError, ValueError) as error:
+        raise SettingsError(f"{where}: give run=FOLDER, replicas=NUMBER and cpus=NUMBER; wrong: {error}") from error
+    from marbury.serve.scale import on_ray
+
+    ws = open_run(root)
+    settings = load_settings(ws)["serve"]
+    _need_guards(ws, settings)
+    return on_ray(partial(guard_app, ws, settings), settings, replicas=replicas, cpus=cpus)
+
+
+def _need_guards(ws: Workspace, settings: "ServeSettings") -> None:
     for each in (ws, *_candidate(settings)):
         each.need(each.classifier, "train")
         each.need(each.thresholds, "calibrate")
-    _serve(partial(guard_app, ws, settings), settings)
 
 
 def _candidate(settings: "ServeSettings") -> list[Workspace]:

@@ -72,7 +72,12 @@ def config(app: Starlette, settings: ServeSettings) -> uvicorn.Config:
 def journal_to_stdout() -> None:
     """Write the journal's lines to standard output, unless logging was set up otherwise."""
     if not log.handlers and not logging.getLogger().handlers:
-        handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
+        write_journal()
+
+
+def write_journal(handler: logging.Handler | None = None) -> None:
+    """Write the journal's lines to standard output or where the handler does, however logging was set up."""
+    handler = handler or logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)

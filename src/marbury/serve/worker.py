@@ -13,18 +13,16 @@ from pathlib import Path
 from starlette.applications import Starlette
 
 from marbury.serve.loaded import when_loaded
-from marbury.serve.run import Draining, config
+from marbury.serve.run import Draining, config, write_journal
 from marbury.serve.service import Service
 from marbury.serve.settings import ServeSettings
 
-log = logging.getLogger("marbury.serve")
 MakeApp = Callable[[], Starlette]
-_BACKLOG = 2048
 
 
 def work(make: MakeApp, settings: ServeSettings, telling: Connection, folder: Path) -> None:
     """Serve until told to end. Tells "" once it listens, or why the guard could not be loaded."""
-    _journal_in_turn(folder)
+    write_journal(InTurn(folder / "journal.lock"))
     app = make()
     service: Service = app.state.service
     service.metrics.share(str(folder))
@@ -57,7 +55,6 @@ class InTurn(logging.StreamHandler):  # type: ignore[type-arg]
 
     def __init__(self, lock: Path) -> None:
         super().__init__(sys.stdout)
-        self.setFormatter(logging.Formatter("%(message)s"))
         self._turn = lock.open("w")
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -67,11 +64,6 @@ class InTurn(logging.StreamHandler):  # type: ignore[type-arg]
             super().emit(record)
         finally:
             fcntl.flock(self._turn, fcntl.LOCK_UN)
-
-
-def _journal_in_turn(folder: Path) -> None:
-    log.addHandler(InTurn(folder / "journal.lock"))
-    log.setLevel(logging.INFO)
 
 
 def _bound(settings: ServeSettings) -> socket.socket:
