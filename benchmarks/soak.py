@@ -142,10 +142,16 @@ async def client(url: str, number: int, until: float, ends: Counter[str]) -> Non
                         ends[f"{kind}: hung up"] += 1
                         continue
                     answer = await response.read()
-                how = "stopped" if b"content_filter" in answer else "error" if b'"error"' in answer[:200] else "text"
-                ends[f"{kind}: {response.status} {how}"] += 1
+                ends[f"{kind}: {response.status} {ending(answer)}"] += 1
             except (aiohttp.ClientError, TimeoutError) as error:
                 ends[f"{kind}: {type(error).__name__}"] += 1
+
+
+def ending(answer: bytes) -> str:
+    """How an answer ended, in a word."""
+    if b"content_filter" in answer or b'"flagged":true' in answer:
+        return "stopped"
+    return "error" if b'"error":{' in answer else "text"
 
 
 async def noted(process: psutil.Process, began: float, until: float) -> list[Note]:
@@ -174,11 +180,11 @@ def slope(seconds: Sequence[float], values: Sequence[float], rounds: int = 2000)
 
 
 def verdict(name: str, now: float, found: tuple[float, float, float], hours: float) -> str:
-    """In words whether it is flat; a run of less than a quarter of an hour cannot tell."""
+    """In words whether it is flat, which a run of less than a quarter of an hour cannot tell."""
     value, low, high = found
     flat = low <= 0 <= high or abs(value) < FLAT * now
-    text = f"{name}: {value:+.2f} an hour [{low:+.2f}, {high:+.2f}] at {now:.0f}: {'flat' if flat else 'NOT FLAT'}"
-    return text + (" (too short a run to tell)" if hours < 0.25 else "")
+    said = "too short a run to tell" if hours < 0.25 else "flat" if flat else "NOT FLAT"
+    return f"{name}: {value:+.2f} an hour [{low:+.2f}, {high:+.2f}] at {now:.0f}: {said}"
 
 
 async def soak(asked: argparse.Namespace, console: Console) -> None:
