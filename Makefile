@@ -44,5 +44,6 @@ test: install  ## the test suite: no network, no GPU
 bench: install  ## measure what the documents claim, on a finished run: make bench RUN=runs/demo
 	@set -e; for script in $(BENCHMARKS:%=benchmarks/%.py); do echo "$$script $(RUN)"; $(BIN)/python "$$script" $(RUN); done
 
-docs: install  ## write docs/cli.md and the tables of docs/settings.md again
+docs: install  ## write docs/cli.md, the tables of docs/settings.md and docs/guarded.md again
 	$(BIN)/python scripts/cli_docs.py
+	$(BIN)/python scripts/guarded_docs.py

@@ -1,6 +1,7 @@
 """Runs the drill against a guard: one case after the other, within a time, and nothing but the public protocol."""
 
 import asyncio
+import contextlib
 import ipaddress
 import time
 from collections.abc import Callable, Sequence
@@ -20,9 +21,9 @@ from marbury.drill.verdict import FAILED, Row, row
 from marbury.errors import ModelError, SettingsError
 
 WORD = "quillstone"
-UPSTREAM_PORT = 8799
 _LEAVE_AFTER = 40  # bytes after which a client that leaves goes
 _SETTLE_S = 3.0  # how long an upstream may go on before the next case
+_LATE_S = 0.02  # a guard may ask the model beside its own judging: such a call is given this time to arrive
 
 
 @dataclass(frozen=True)
@@ -157,13 +158,15 @@ class _Attack:
         number, played = self._number, self._upstream.expect(self._number, case.script)
         leave = _LEAVE_AFTER if case.leaves else None
         seen = await self._client.ask(case.endpoint.path, self._body(case, number), leave)
+        if case.kind == "request" and not played.asked:
+            await asyncio.sleep(_LATE_S)
         await _settled(played.over)
         self._upstream.forget(number)
         return row(number, case, seen, played, self.target.word)
 
     def _body(self, case: Case, number: int) -> Body:
         ask = Ask(f"Tell me a tale ({mark(number)}).", self.target.model, case.stream, case.where, case.script.choices)
-        body = case.endpoint.request(ask)
+        body = case.endpoint.request(ask) | dict(case.extra)
         return body if case.prompt is None else case.endpoint.inputs[case.where](body, case.prompt)
 
     async def wait(self, endpoint: Endpoint) -> None:
@@ -188,9 +191,7 @@ class _Attack:
 
 async def _settled(over: asyncio.Event) -> None:
     """Until the upstream has noticed the end, or ran on for long enough."""
-    try:
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_SETTLE_S):
             await asyncio.sleep(0)
             await over.wait()
-    except TimeoutError:
-        pass

@@ -42,7 +42,7 @@ class EventWriter:
     def text(self, item: OpenItem, slot: Slot, text: str) -> None:
         """Text that was released."""
         if text:
-            slot.text += text
+            slot.released.append(text)
             self._at(f"{KINDS[slot.place[0]].stem}.delta", item, slot, delta=text, **_logprobs(slot))
 
     def close_slot(self, item: OpenItem, slot: Slot) -> None:

@@ -19,6 +19,7 @@ from marbury.serve.protocols.responses.wire import KINDS, Body, Event, Item, Pla
 _DELTAS = {f"{kind.stem}.delta": name for name, kind in KINDS.items()}
 _DONES = {f"{kind.stem}.done": name for name, kind in KINDS.items()}
 _PARTS = {f"{kind.part}.added": kind.place for kind in KINDS.values() if kind.part}
+MOST_TEXTS = 1024  # each is watched at the same time until it ends
 _ENDS = ("response.completed", "response.incomplete")
 
 
@@ -108,7 +109,7 @@ class ResponseGate:
             raise ModelError("the upstream began an item twice")
         item = self._items[index] = opened(said, index)
         if item.kind in ("function_call", "custom_tool_call"):
-            item.name = self._judged.watch()
+            item.name = self._watch()
             self._step(item.name, said.name or "", Op("name", item))
             self._step(item.name, None, Op("name", item))
         self._ops.append(Op("item", item))
@@ -128,7 +129,7 @@ class ResponseGate:
         if slot.closed:
             raise ModelError("the upstream went on with a text that it had ended")
         if text:
-            slot.arrived += text
+            slot.arrived.append(text)
             self._step(slot.watch, text, Op("text", item, slot))
 
     def _plan_done(self, item: OpenItem, where: Place, full: str) -> None:
@@ -136,8 +137,8 @@ class ResponseGate:
         slot = self._slot(item, where)
         if slot.closed:
             return
-        if full.startswith(slot.arrived):
-            self._plan_text(item, where, full[len(slot.arrived) :])
+        if full.startswith(arrived := "".join(slot.arrived)):
+            self._plan_text(item, where, full[len(arrived) :])
         slot.closed = True
         self._step(slot.watch, None, Op("rest", item, slot))
 
@@ -158,9 +159,11 @@ class ResponseGate:
         self._ops.append(Op("close", item, None, status))
 
     def _plan_end(self, body: Body, kind: str) -> None:
+        known = {item.id: item for item in self._items.values()}
         for index, said in enumerate(body.output or ()):
-            if index not in self._items or not self._items[index].closed:
-                self._plan_item_done(said, index)
+            item = known.get(said.id or "") or self._items.get(index)
+            if item is None or not item.closed:
+                self._plan_item_done(said, item.index if item else index)
         for item in self._items.values():
             if not item.closed:
                 self._plan_close(item, "incomplete")
@@ -171,9 +174,14 @@ class ResponseGate:
     def _slot(self, item: OpenItem, where: Place) -> Slot:
         slot = item.slots.get(where)
         if slot is None:
-            slot = item.slots[where] = Slot(where, watch=self._judged.watch())
+            slot = item.slots[where] = Slot(where, watch=self._watch())
             self._ops.append(Op("slot", item, slot))
         return slot
+
+    def _watch(self) -> AsyncWatch:
+        if len(self._judged.watches) >= MOST_TEXTS:
+            raise ModelError(f"the upstream sent more than {MOST_TEXTS} texts in one response")
+        return self._judged.watch()
 
     def _step(self, watch: AsyncWatch | None, text: str | None, op: Op) -> None:
         assert watch is not None
@@ -219,8 +227,6 @@ class ResponseGate:
     def _stop(self) -> None:
         self.stopped = self.ended = True
         self._writer.stop(self._told())
-        for watch in self._judged.watches:
-            watch.close()
 
     def _told(self) -> list[OpenItem]:
         return [self._items[index] for index in sorted(self._items)]

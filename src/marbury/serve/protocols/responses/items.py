@@ -30,11 +30,16 @@ class Slot:
 
     place: Place
     watch: AsyncWatch | None = None  # None where there is nothing to watch: in the answer to a blocked request
-    arrived: str = ""
-    text: str = ""  # released
+    arrived: list[str] = field(default_factory=list)
+    released: list[str] = field(default_factory=list)  # pieces, for a text that is put together anew with each is slow
     closed: bool = False  # the upstream has ended it
     told: bool = False  # the client has heard of it
     done: bool = False  # and of its end
+
+    @property
+    def text(self) -> str:
+        """What was released."""
+        return "".join(self.released)
 
     def part(self) -> dict[str, Any]:
         """The text as a part."""
