@@ -213,6 +213,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on (default 8787).")] = None,
     input: Annotated[str | None, typer.Option(help="Judge requests: enforce, shadow or off.")] = None,
     output: Annotated[str | None, typer.Option(help="Judge replies: enforce, shadow or off.")] = None,
+    processes: Annotated[int | None, typer.Option(help="Processes that share the port (default 1).")] = None,
     reload: Annotated[
         bool | None, typer.Option("--reload", help="Take over new thresholds and classifiers when they change.")
     ] = None,
@@ -225,6 +226,7 @@ def serve(
     """Guard an OpenAI-compatible endpoint: point your client's base_url at this server and change nothing else."""
     ws = pipeline.open_run(folder) if folder else None
     flags = {"upstream": upstream, "host": host, "port": port, "input": input, "output": output, "reload": reload}
+    flags["processes"] = processes
     overrides = _overrides(set_, "serve")
     overrides.setdefault("serve", {}).update({key: value for key, value in flags.items() if value is not None})
     settings = (

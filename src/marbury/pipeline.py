@@ -5,6 +5,7 @@ Late imports live here alone, so that light commands start fast.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ from marbury.settings import build, check_names, read
 from marbury.workspace import Counts, Stage, Workspace, hash_path
 
 if TYPE_CHECKING:
+    from ray.serve import Application
+    from starlette.applications import Starlette
+
     from marbury.calibrate import Calibration
     from marbury.classifier.scorer import EngineName
     from marbury.classifier.viewed import ViewedScorer
@@ -239,17 +243,60 @@ def serve(ws: Workspace, settings: "ServeSettings") -> None:
     Raises:
         WorkspaceError: the run has no classifiers or no thresholds yet.
     """
+    _need_guards(ws, settings)
+    _serve(partial(guard_app, ws, settings), settings)
+
+
+def ray_app(args: Mapping[str, str]) -> "Application":
+    """What `serve run marbury.pipeline:ray_app run=FOLDER replicas=2 cpus=1` runs on Ray.
+
+    Raises:
+        SettingsError: an argument is wrong, or Ray is not installed.
+        WorkspaceError: the run has no classifiers or no thresholds yet.
+    """
+    where = "serve run marbury.pipeline:ray_app"
+    check_names(args, ["run", "replicas", "cpus"], where)
+    try:
+        root, replicas, cpus = Path(args["run"]).resolve(), int(args.get("replicas", 2)), float(args.get("cpus", 1))
+    except (KeyError, ValueError) as error:
+        raise SettingsError(f"{where}: give run=FOLDER, replicas=NUMBER and cpus=NUMBER; wrong: {error}") from error
+    from marbury.serve.scale import on_ray
+
+    ws = open_run(root)
+    settings = load_settings(ws)["serve"]
+    _need_guards(ws, settings)
+    return on_ray(partial(guard_app, ws, settings), settings, replicas=replicas, cpus=cpus)
+
+
+def _need_guards(ws: Workspace, settings: "ServeSettings") -> None:
+    for each in (ws, *_candidate(settings)):
+        each.need(each.classifier, "train")
+        each.need(each.thresholds, "calibrate")
+
+
+def _candidate(settings: "ServeSettings") -> list[Workspace]:
+    return [Workspace(Path(settings.candidate))] if settings.candidate else []
+
+
+def _serve(make: Callable[[], "Starlette"], settings: "ServeSettings") -> None:
+    from marbury.serve import run, run_many
+
+    if settings.processes > 1:
+        run_many(make, settings)
+    else:
+        run(make(), settings)
+
+
+def guard_app(ws: Workspace, settings: "ServeSettings") -> "Starlette":
+    """The proxy with the guard of a run folder, which is loaded once the app starts."""
     from marbury.audit import open_audit
-    from marbury.serve import Policies, create_app, run
+    from marbury.serve import Policies, create_app
     from marbury.serve.journal import Entry, log_entry
 
     def stamp() -> bytes | None:
         return ws.thresholds.read_bytes() if ws.thresholds.exists() else None
 
-    others = [Workspace(Path(settings.candidate))] if settings.candidate else []
-    for each in (ws, *others):
-        each.need(each.classifier, "train")
-        each.need(each.thresholds, "calibrate")
+    others = _candidate(settings)
     policies = Policies(
         lambda: _judge(ws, settings),
         (lambda: _judge(others[0], settings)) if others else None,
@@ -263,7 +310,7 @@ def serve(ws: Workspace, settings: "ServeSettings") -> None:
         if audit.writer is not None:
             audit.writer.record(entry)
 
-    run(create_app(policies, settings, journal=journal, door=audit.door, store=audit.writer), settings)
+    return create_app(policies, settings, journal=journal, door=audit.door, store=audit.writer)
 
 
 def _judge(ws: Workspace, settings: "ServeSettings") -> "Judge":
@@ -300,12 +347,17 @@ def serve_drill(settings: "ServeSettings", word: str) -> None:
     Raises:
         SettingsError: the word is no word.
     """
-    from marbury.guard import Judge, ScriptedScorer
-    from marbury.scoring import Thresholds
-    from marbury.serve import create_app, run
-
     if not word.isprintable() or [word] != word.split():
         raise SettingsError(f"--drill {word!r} is not one word: give one that nothing harmless has in it")
+    _serve(partial(drill_app, word, settings), settings)
+
+
+def drill_app(word: str, settings: "ServeSettings") -> "Starlette":
+    """The proxy with a guard that stops a word."""
+    from marbury.guard import Judge, ScriptedScorer
+    from marbury.scoring import Thresholds
+    from marbury.serve import create_app
+
     judge = Judge(
         ScriptedScorer(word),
         Thresholds(0.0, 0.0, 0.0, 0.0),
@@ -315,4 +367,5 @@ def serve_drill(settings: "ServeSettings", word: str) -> None:
         version=f"drill:{word}",
         fail_open=settings.on_error == "open",
     )
-    run(create_app(judge, settings, drill=word), settings)
+    calm = replace(settings, flags_before_cooldown=0)  # a drill's flags must not keep its next request out
+    return create_app(judge, calm, drill=word)

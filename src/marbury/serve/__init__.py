@@ -2,7 +2,8 @@
 
 from marbury.serve.app import create_app
 from marbury.serve.policies import Policies
+from marbury.serve.processes import run_many
 from marbury.serve.run import run
 from marbury.serve.settings import ServeSettings
 
-__all__ = ["Policies", "ServeSettings", "create_app", "run"]
+__all__ = ["Policies", "ServeSettings", "create_app", "run", "run_many"]

@@ -117,7 +117,7 @@ class Endpoint:
         headers = dict(service.door.passed(headers))
         exchange: Exchange | Rated
         if isinstance(self._protocol, RatingProtocol):
-            exchange = Rated(self._protocol, self._service, request_id, key, answer)
+            exchange = Rated(self._protocol, self._service, request_id, headers, answer, key)
         else:
             exchange = Exchange(self._protocol, self._service, request_id, headers, answer, key)
         with self._under_way():
@@ -144,6 +144,7 @@ class Endpoint:
         await answer.fail(failure)
         entry = Entry(id=request_id, time=time.time(), route=self._protocol.route, outcome=failure.outcome)
         entry.status = answer.status
+        self._service.tracing.begin(self._protocol.route, {}).end(entry)
         self._service.record(entry, None)
 
     @contextlib.contextmanager

@@ -52,6 +52,7 @@ class Exchange:
         self._asked: Asked | None = None
         self._reply: Gate | Whole | None = None
         self._began = time.perf_counter()
+        self._trace = service.tracing.begin(protocol.route, headers)
         self.entry = Entry(id=request_id, time=time.time(), route=protocol.route, key=key)
         if self._loan is not None:
             self.entry.policy, self.entry.candidate = self._loan.judge.version, self._loan.candidate
@@ -88,6 +89,7 @@ class Exchange:
             await self._fail(NOT_READY)
             return
         judge = self._judge
+        self._trace.enter("judge request")
         try:
             asked = self._protocol.read(body, self._settings.max_messages)
             refuse_unread(asked.unread, self._settings.media)
@@ -108,11 +110,12 @@ class Exchange:
         if self._judged is not None and self._judged.blocked:
             await self._block(asked)
             return
-        began = time.perf_counter()
+        began, trace = time.perf_counter(), self._trace.enter("upstream")
         async with self._service.upstream.request(
-            "POST", self._protocol.path, self._headers, asked.payload
+            "POST", self._protocol.path, self._headers, asked.payload, trace
         ) as response:
             self.entry.upstream_seconds = round(time.perf_counter() - began, 6)
+            self._trace.enter("reply")
             await self._hand_on(response, asked)
 
     async def _hand_on(self, response: aiohttp.ClientResponse, asked: Asked) -> None:
@@ -241,6 +244,7 @@ class Exchange:
             entry.content = Content(sum(self._asked.others, self._asked.messages), judged.heard if judged else ())
         entry.judging_failed = entry.outcome == "guard_error" or (judged is not None and judged.failure is not None)
         self._service.record(entry, self._judge)
+        self._trace.end(entry)
         if self._loan is not None:
             self._service.policies.end(self._loan)
 

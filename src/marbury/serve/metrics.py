@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from marbury.guard import Mode
 from marbury.scoring import Verdict
@@ -20,6 +21,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._shared = ""  # folder where several processes count
+        self._enforced: tuple[str, ...] | None = None  # labels of what is live
         into = self.registry
         self.requests = Counter("marbury_requests", "Requests.", ["route", "stream", "outcome"], registry=into)
         self.decisions = Counter("marbury_decisions", "Verdicts.", ["stage", "action", "category"], registry=into)
@@ -32,7 +35,9 @@ class Metrics:
         )
         self.tokens = Counter("marbury_tokens_scored", "Tokens of replies that were scored.", registry=into)
         self.media = Counter("marbury_media_passed", "Images, audio and files that passed unscored.", registry=into)
-        self.active = Gauge("marbury_streams_active", "Requests in progress.", registry=into)
+        self.active = Gauge(
+            "marbury_streams_active", "Requests in progress.", registry=into, multiprocess_mode="livesum"
+        )
         self.first = Histogram(
             "marbury_first_text_seconds", "Until the first text left.", buckets=_SECONDS, registry=into
         )
@@ -41,10 +46,21 @@ class Metrics:
         )
         self.unread = Counter("marbury_passed_unread", "Requests that passed unread: it fails open.", registry=into)
         self.policy = Gauge(
-            "marbury_policy_info", "What is enforced.", ["version", "input", "output", "on_error"], registry=into
+            "marbury_policy_info",
+            "How many processes enforce it.",
+            ["version", "input", "output", "on_error"],
+            registry=into,
+            multiprocess_mode="livesum",
         )
-        self.swaps = Gauge("marbury_policy_swaps", "How often a newer guard took over.", registry=into)
-        self.stale = Gauge("marbury_policy_stale", "1 when newer artifacts could not be loaded.", registry=into)
+        self.swaps = Gauge(
+            "marbury_policy_swaps", "How often a newer guard took over.", registry=into, multiprocess_mode="livemax"
+        )
+        self.stale = Gauge(
+            "marbury_policy_stale",
+            "1 when newer artifacts could not be loaded.",
+            registry=into,
+            multiprocess_mode="livemax",
+        )
 
     def count(self, entry: Entry, input_mode: Mode, output_mode: Mode) -> None:
         """Count a request that has ended."""
@@ -72,10 +88,9 @@ class Metrics:
 
     def live(self, policies: Policies) -> None:
         """What is live now."""
-        self.policy.clear()
         if (judge := policies.judge) is not None:
             on_error = "open" if judge.fail_open else "closed"
-            self.policy.labels(judge.version, judge.input_mode, judge.output_mode, on_error).set(1)
+            self._enforce(judge.version, judge.input_mode, judge.output_mode, on_error)
         self.swaps.set(policies.swaps)
         self.stale.set(policies.failure is not None)
 
@@ -92,7 +107,25 @@ class Metrics:
 
     def text(self) -> bytes:
         """All of it in the exposition format."""
-        return generate_latest(self.registry)
+        if not self._shared:
+            return generate_latest(self.registry)
+        everyone = CollectorRegistry()
+        MultiProcessCollector(everyone, self._shared)  # type: ignore[no-untyped-call]
+        return generate_latest(everyone)
+
+    def share(self, folder: str) -> None:
+        """Tell the sum over all processes that count in a folder, those that have ended included."""
+        self._shared = folder
+
+    def _enforce(self, *labels: str) -> None:
+        if self._enforced not in (None, labels):
+            assert self._enforced is not None
+            if self._shared:
+                self.policy.labels(*self._enforced).set(0)  # what several processes share cannot be removed
+            else:
+                self.policy.remove(*self._enforced)
+        self._enforced = labels
+        self.policy.labels(*labels).set(1)
 
     def _gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         Gauge(f"marbury_{name}", text, registry=self.registry).set_function(value)

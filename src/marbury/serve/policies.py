@@ -48,6 +48,7 @@ class Policies:
         self.other: Judge | None = None
         self.failure: Exception | None = None  # why newer guards could not be made
         self.swaps = 0
+        self.changed: Callable[[], None] = lambda: None  # what is to happen when others are live
 
     async def load(self) -> None:
         """Make the guards and let them score once. Raises whatever their makers raise."""
@@ -84,9 +85,11 @@ class Policies:
         except Exception as error:  # whatever it is, the guards that are live stay
             self.failure = error
             log.error("the new guard could not be loaded, the old one stays: %s", error)
+            self.changed()
             return
         self.failure = None
         self.swaps += 1
+        self.changed()
         log.warning("a new guard is live: %s", self.judge.version[:12] if self.judge else "")
 
     def lend(self, account: str) -> Loan | None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 
 import msgspec
 
@@ -24,14 +25,16 @@ class Rated:
         protocol: RatingProtocol,
         service: Service,
         request_id: str,
-        key: str,
+        headers: Mapping[str, str],
         answer: Answer,
+        key: str = "",
     ) -> None:
         self._protocol = protocol
         self._service = service
         self._answer = answer
         self._loan = service.policies.lend(key or request_id)
         self._began = time.perf_counter()
+        self._trace = service.tracing.begin(protocol.route, headers)
         self.entry = Entry(id=request_id, time=time.time(), route=protocol.route, key=key)
         if self._loan is not None:
             self.entry.policy, self.entry.candidate = self._loan.judge.version, self._loan.candidate
@@ -63,6 +66,7 @@ class Rated:
         self.entry.status = self._answer.status
         self.entry.seconds = round(time.perf_counter() - self._began, 6)
         self._service.record(self.entry, self._loan.judge if self._loan else None)
+        self._trace.end(self.entry)
         if self._loan is not None:
             self._service.policies.end(self._loan)
 

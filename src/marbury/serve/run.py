@@ -22,8 +22,7 @@ def run(app: Starlette, settings: ServeSettings) -> None:
         Exception: the guard could not be loaded; what was raised there.
     """
     journal_to_stdout()
-    if settings.key_env and not settings.keys and settings.host not in _LOOPBACK:
-        log.warning("whoever reaches %s:%d spends the key in %s", settings.host, settings.port, settings.key_env)
+    warn_of_key(settings)
     service: Service = app.state.service
     server = Draining(config(app, settings))
     server.service = service
@@ -35,6 +34,12 @@ def run(app: Starlette, settings: ServeSettings) -> None:
     server.run()
     if service.failure is not None:
         raise service.failure
+
+
+def warn_of_key(settings: ServeSettings) -> None:
+    """Say so when others can spend the upstream's key."""
+    if settings.key_env and not settings.keys and settings.host not in _LOOPBACK:
+        log.warning("whoever reaches %s:%d spends the key in %s", settings.host, settings.port, settings.key_env)
 
 
 class Draining(uvicorn.Server):
@@ -67,7 +72,12 @@ def config(app: Starlette, settings: ServeSettings) -> uvicorn.Config:
 def journal_to_stdout() -> None:
     """Write the journal's lines to standard output, unless logging was set up otherwise."""
     if not log.handlers and not logging.getLogger().handlers:
-        handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
+        write_journal()
+
+
+def write_journal(handler: logging.Handler | None = None) -> None:
+    """Write the journal's lines to standard output or where the handler does, however logging was set up."""
+    handler = handler or logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)

@@ -12,6 +12,7 @@ from marbury.serve.journal import Entry, Journal, Store
 from marbury.serve.metrics import Metrics
 from marbury.serve.policies import Policies
 from marbury.serve.settings import ServeSettings, account_rules
+from marbury.serve.tracing import tracing_of
 from marbury.serve.upstream import Upstream
 
 log = logging.getLogger("marbury.serve")
@@ -35,6 +36,7 @@ class Service:
         self.door = door or Door(None, Accounts(account_rules(settings)))
         self.store = store
         self.keeps_content = store is not None and settings.audit_content != "none"
+        self.tracing = tracing_of(settings)
         self.policies = policies
         self.failure: Exception | None = None  # why the guard could not be loaded
         self.on_failure: Callable[[], None] | None = None
@@ -43,6 +45,8 @@ class Service:
         self._journal = journal
         self._tasks: set[asyncio.Task[None]] = set()
         self._loading: asyncio.Task[None] | None = None
+        self._loaded = asyncio.Event()
+        policies.changed = self._changed
 
     @property
     def judge(self) -> Judge | None:
@@ -57,6 +61,12 @@ class Service:
             await asyncio.to_thread(self.store.start)
         self._loading = asyncio.create_task(self._load())
 
+    async def loaded(self) -> None:
+        """Wait until the guard is loaded. Raises what loading it raised."""
+        await self._loaded.wait()
+        if self.failure is not None:
+            raise self.failure
+
     async def stop(self) -> None:
         """Write what is still to be written, then close everything."""
         if self._loading is not None:
@@ -67,6 +77,7 @@ class Service:
         if self.store is not None:
             await asyncio.to_thread(self.store.stop)
         await asyncio.to_thread(self.policies.close)
+        await asyncio.to_thread(self.tracing.close)
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do work that no client waits for; `stop` waits for it."""
@@ -85,6 +96,9 @@ class Service:
         entry.drill = self.drill or None
         self._journal(entry)
 
+    def _changed(self) -> None:
+        self.metrics.live(self.policies)
+
     async def _load(self) -> None:
         try:
             await self.policies.load()
@@ -93,5 +107,8 @@ class Service:
             log.error("the guard could not be loaded: %s", error)
             if self.on_failure is not None:
                 self.on_failure()
+            self._loaded.set()
             return
+        self._changed()
+        self._loaded.set()
         await self.policies.keep_fresh()

@@ -11,6 +11,7 @@ from marbury.serve.accounts import Rules
 
 _POSITIVE = (
     "threads",
+    "processes",
     "timeout_s",
     "upstream_timeout_s",
     "max_streams",
@@ -42,6 +43,7 @@ class ServeSettings:
     key_env: str = ""  # environment variable with the upstream's key; empty: each client's own key is passed on
     host: str = "127.0.0.1"  # address to listen on
     port: int = 8787  # port to listen on
+    processes: int = 1  # that share the port, each with a guard of its own; one that dies is replaced
     input: Mode = "enforce"  # enforce: block requests; shadow: only record what would be blocked; off
     output: Mode = "enforce"  # the same for replies
     block_status: Literal[200, 400] = 200  # a blocked request gets an empty answer, or OpenAI's error
@@ -61,6 +63,7 @@ class ServeSettings:
     drain_s: float = 30.0  # how long replies under way may take to end after a stop signal
     max_body_bytes: int = 1_048_576  # longest request
     max_messages: int = 512  # most messages in a request
+    otlp_endpoint: str = ""  # where a span per request goes, as OTLP over HTTP; empty: no spans (extra otel)
     max_reply_bytes: int = 16_777_216  # longest reply that is not streamed, and longest event of one that is
     audit: str = "sqlite:///audit/audit.db"  # URL of the database of rows, its path in the run folder; empty: none
     audit_content: Literal["none", "hash", "redacted", "full"] = "none"  # what a row keeps of the conversation
@@ -72,6 +75,8 @@ class ServeSettings:
 
     def __post_init__(self) -> None:
         _check_address(self.upstream)
+        if self.otlp_endpoint and not self.otlp_endpoint.startswith(("http://", "https://")):
+            raise ValueError(f"otlp_endpoint {self.otlp_endpoint!r} is not an http:// or https:// URL")
         for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be greater than 0")

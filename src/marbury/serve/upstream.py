@@ -39,9 +39,16 @@ class Upstream:
 
     @asynccontextmanager
     async def request(
-        self, method: str, path: str, client: Mapping[str, str], body: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        client: Mapping[str, str],
+        body: bytes | None = None,
+        trace: Mapping[str, str] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A reply of the upstream; at the end of the block its connection is closed unless it was read to the end.
+        """A reply of the upstream; `trace`: headers that hand a trace on.
+
+        At the end of the block its connection is closed unless it was read to the end.
 
         Raises:
             ModelError: the upstream cannot be reached, fails, or breaks off, also within the block.
@@ -49,7 +56,11 @@ class Upstream:
         assert self._session is not None, "the upstream is not open"
         try:
             async with self._session.request(
-                method, self._base + path, data=body, headers=self._headers(client), allow_redirects=False
+                method,
+                self._base + path,
+                data=body,
+                headers={**self._headers(client), **(trace or {})},
+                allow_redirects=False,
             ) as response:
                 yield response
         except (aiohttp.ClientError, TimeoutError) as error:
