@@ -12,6 +12,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import uvicorn
+from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 from starlette.applications import Starlette
 
@@ -183,6 +184,9 @@ class Proxy:
 
     def client(self) -> AsyncOpenAI:
         return AsyncOpenAI(base_url=f"{self.url}/v1", api_key="client-key", max_retries=0)
+
+    def anthropic(self) -> AsyncAnthropic:
+        return AsyncAnthropic(base_url=self.url, api_key="client-key", max_retries=0)
 
     def rows(self, count: int = 1) -> list[Entry]:
         """The journal once it has this many rows."""

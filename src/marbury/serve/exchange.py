@@ -88,7 +88,7 @@ class Exchange:
             return
         began = time.perf_counter()
         async with self._service.upstream.request(
-            "POST", self._protocol.path, self._headers, asked.payload
+            "POST", self._protocol.path, self._headers, asked.payload, key_header=self._protocol.key_header
         ) as response:
             self.entry.upstream_seconds = round(time.perf_counter() - began, 6)
             await self._hand_on(response, asked)

@@ -9,8 +9,8 @@ from marbury.errors import ModelError
 from marbury.serve.settings import ServeSettings, upstream_key
 
 # What of a client's request goes on to the upstream; the key is one of them unless the settings have their own.
-_KEYS = ("authorization", "api-key")
-_PASSED = ("openai-organization", "openai-project")
+_KEYS = ("authorization", "api-key", "x-api-key")
+_PASSED = ("openai-organization", "openai-project", "anthropic-version", "anthropic-beta")
 
 
 class Upstream:
@@ -39,7 +39,13 @@ class Upstream:
 
     @asynccontextmanager
     async def request(
-        self, method: str, path: str, client: Mapping[str, str], body: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        client: Mapping[str, str],
+        body: bytes | None = None,
+        *,
+        key_header: str = "authorization",
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """A reply of the upstream; at the end of the block its connection is closed unless it was read to the end.
 
@@ -49,7 +55,7 @@ class Upstream:
         assert self._session is not None, "the upstream is not open"
         try:
             async with self._session.request(
-                method, self._base + path, data=body, headers=self._headers(client), allow_redirects=False
+                method, self._base + path, data=body, headers=self._headers(client, key_header), allow_redirects=False
             ) as response:
                 yield response
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -69,9 +75,9 @@ class Upstream:
             parts.append(part)
         return b"".join(parts)
 
-    def _headers(self, client: Mapping[str, str]) -> dict[str, str]:
+    def _headers(self, client: Mapping[str, str], key_header: str) -> dict[str, str]:
         names = _PASSED if self._key else (*_KEYS, *_PASSED)
         headers = {name: client[name] for name in names if name in client}
         if self._key:
-            headers["authorization"] = f"Bearer {self._key}"
+            headers[key_header] = f"Bearer {self._key}" if key_header == "authorization" else self._key
         return headers | {"content-type": "application/json", "accept-encoding": "identity"}

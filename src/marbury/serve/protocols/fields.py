@@ -29,9 +29,14 @@ def text(value: Any, where: str) -> list[str]:
 
 def word(value: Any, where: str) -> list[str]:
     """A name for machines: no model reads it, so it is not judged, and it must be too poor to carry text."""
-    if not isinstance(value, str) or not _WORD.fullmatch(value):
+    if not isinstance(value, str) or not is_word(value):
         raise RequestError(f"{where} must be one word of letters, digits and ./:@+=|~- (at most 256)", where)
     return []
+
+
+def is_word(value: str) -> bool:
+    """Whether a string is too poor to carry text."""
+    return _WORD.fullmatch(value) is not None
 
 
 def nothing(value: Any, where: str) -> list[str]:

@@ -13,6 +13,7 @@ import msgspec
 from marbury.errors import RequestError
 from marbury.records import Message, Role
 from marbury.serve.protocols import fields
+from marbury.serve.protocols.bodies import json_object
 from marbury.serve.protocols.fields import Check
 from marbury.serve.protocols.protocol import Asked
 
@@ -32,7 +33,7 @@ def read_request(body: bytes, max_messages: int) -> Asked:
     Raises:
         RequestError: it is not JSON, or has a field that cannot be read or guarded.
     """
-    request = _decoded(body)
+    request = json_object(body)
     messages = judged_messages(request, max_messages)
     return Asked(
         messages=messages,
@@ -62,18 +63,6 @@ def judged_messages(request: Mapping[str, Any], max_messages: int = 512) -> tupl
     if len(messages) > max_messages:
         raise RequestError(f"{len(messages)} messages are more than the {max_messages} allowed", "messages")
     return (*beside, *(_message(message, f"messages[{i}]") for i, message in enumerate(messages)))
-
-
-def _decoded(body: bytes) -> dict[str, Any]:
-    try:
-        request = msgspec.json.decode(body)
-    except RecursionError as error:
-        raise RequestError("the body is nested too deep") from error
-    except ValueError as error:  # malformed JSON or UTF-8
-        raise RequestError(f"the body is not JSON: {error}") from error
-    if not isinstance(request, dict):
-        raise RequestError("the body must be a JSON object")
-    return request
 
 
 def _message(message: Any, where: str) -> Message:
