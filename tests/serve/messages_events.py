@@ -34,7 +34,9 @@ def whole(*content: dict[str, Any], **more: Any) -> bytes:
 
 
 def begin(**more: Any) -> bytes:
-    return event("message_start", message=message([], stop_reason=None, usage={"input_tokens": 5, "output_tokens": 1}))
+    return event(
+        "message_start", message=message([], stop_reason=None, usage={"input_tokens": 5, "output_tokens": 1}, **more)
+    )
 
 
 def end(reason: str = "end_turn", sequence: str | None = None) -> list[bytes]:

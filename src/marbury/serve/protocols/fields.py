@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import msgspec
+
 from marbury.errors import RequestError
 
 Check = Callable[[Any, str], list[str]]
@@ -111,6 +113,23 @@ def options(value: Any, where: str) -> list[str]:
     for field, option in value.items():
         nothing(option, f"{where}.{field}")
     return []
+
+
+def decoded(body: bytes) -> dict[str, Any]:
+    """The object in a body.
+
+    Raises:
+        RequestError: it is no JSON object.
+    """
+    try:
+        request = msgspec.json.decode(body)
+    except RecursionError as error:
+        raise RequestError("the body is nested too deep") from error
+    except ValueError as error:  # malformed JSON or UTF-8
+        raise RequestError(f"the body is not JSON: {error}") from error
+    if not isinstance(request, dict):
+        raise RequestError("the body must be a JSON object")
+    return request
 
 
 def record(value: Any, where: str, fields: Mapping[str, Check]) -> list[str]:

@@ -13,7 +13,6 @@ import msgspec
 from marbury.errors import RequestError
 from marbury.records import Message, Role
 from marbury.serve.protocols import fields
-from marbury.serve.protocols.bodies import json_object
 from marbury.serve.protocols.fields import Check
 from marbury.serve.protocols.protocol import Asked
 
@@ -27,7 +26,7 @@ def read_request(body: bytes, max_messages: int) -> Asked:
     Raises:
         RequestError: it is not JSON, or has a field that cannot be read or guarded.
     """
-    request = json_object(body)
+    request = fields.decoded(body)
     messages = judged_messages(request, max_messages)
     return Asked(
         messages=messages,
