@@ -95,6 +95,7 @@ class ScriptedUpstream:
     status: int = 200
     kind: str = "text/event-stream"
     delay_s: float = 0.0
+    pauses: dict[int, float] = field(default_factory=dict)  # seconds before single pieces
     dies: bool = False
     headers: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -117,11 +118,12 @@ class ScriptedUpstream:
 
     async def speak(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         gone = asyncio.ensure_future(reader.read(1))
+        gone.add_done_callback(lambda read: read.cancelled() or read.exception())  # a broken pipe is no surprise
         writer.write(f"HTTP/1.1 {self.status} X\r\ncontent-type: {self.kind}\r\nconnection: close\r\n".encode())
         writer.write(f"{self.headers}transfer-encoding: chunked\r\n\r\n".encode())
-        for piece in self.pieces:
-            if self.delay_s:
-                await asyncio.wait((gone,), timeout=self.delay_s)
+        for number, piece in enumerate(self.pieces):
+            if pause := self.pauses.get(number, self.delay_s):
+                await asyncio.wait((gone,), timeout=pause)
             if gone.done():
                 break
             if piece:
