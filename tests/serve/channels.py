@@ -14,6 +14,7 @@ from rig import CHANNELS, DONE, event, in_channel, tale, whole
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 BAD = "a forbidden thing"
+ESCAPED = '{"a": "\\u0066orbidd\\u0065n thing"}'
 Guarded = Literal["judged", "refused", "left out", "breaks off"]
 # Rows of the requests that are refused for their shape: nothing in them is a text of its own.
 SHAPES = frozenset(
@@ -98,6 +99,13 @@ _LOGPROBS = {"content": [{"token": BAD, "logprob": -1, "bytes": None, "top_logpr
 
 REPLIES = [
     *(Reply(CHAT, name, "judged", tale(BAD, name), whole(in_channel(name, BAD))) for name in CHANNELS),
+    Reply(
+        CHAT,
+        "escaped arguments",
+        "judged",
+        tale(ESCAPED, "tool"),
+        whole(in_channel("tool", ESCAPED)),
+    ),
     _chat("logprobs", "left out", {}, logprobs=_LOGPROBS),
     _chat("audio", "left out", {"audio": {"id": "a", "transcript": BAD}}),
     _chat("annotations", "left out", {"annotations": [{"type": "url_citation", "url_citation": {"title": BAD}}]}),
@@ -121,6 +129,13 @@ REPLIES = [
     Reply(CHAT, "error in a reply", "breaks off", [b"data: " + ERROR + b"\n\n"], ERROR),
     Reply(CHAT, "error message", "judged", [ERROR], ERROR, 422),
     *(Reply(MESSAGES, name, "judged", say.tale(BAD, name), say.whole(say.content(name, BAD))) for name in say.CHANNELS),
+    Reply(
+        MESSAGES,
+        "escaped input",
+        "judged",
+        say.streamed(say.block("tool", ESCAPED[:9], ESCAPED[9:])),
+        say.whole(say.content("tool", "x")).replace(b'{"tale": "x"}', ESCAPED.encode()),
+    ),
     _message("text at the beginning of a block", "judged", {"type": "text", "text": BAD}),
     _message(
         "input at the beginning of a block",
