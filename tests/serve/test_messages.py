@@ -119,6 +119,8 @@ async def test_every_channel_is_watched_streamed_and_whole(kind: str) -> None:
             assert (reply.stop_reason == "refusal") == (text == "forbidden")
             assert reply.content == [] if text == "forbidden" else text in reply.model_dump_json()
             assert "forbidden" not in heard.all and (text == "forbidden" or text in heard.all)
+            # Of a tool nothing is heard before its name has passed.
+            assert ("content_block_start" in in_order(heard)) == (text == "allowed" or kind != "tool name")
             assert {o.channel for o in one.rows()[0].outputs} <= {o.channel for o in streaming.rows()[0].outputs}
 
 
@@ -239,7 +241,42 @@ async def test_a_refusal_of_the_upstream_looks_like_one_of_the_guard() -> None:
     with proxy(pieces) as running:
         heard = await hear(running)
         assert heard.message is not None and heard.message.stop_reason == "refusal"
+        assert heard.message.stop_details is not None and heard.message.stop_details.explanation is None
         assert "forbidden" not in heard.all and running.rows()[0].outcome == "passed"
+
+
+async def test_nothing_is_heard_after_the_ending() -> None:
+    pieces = say.streamed(say.block("text", "green"))
+    late = [*say.block("text", " and late", index=1), *say.block("tool", "{}", index=2)]
+    with proxy([*pieces[:-1], *late, pieces[-2], pieces[-1]]) as running:
+        heard = await hear(running)
+        assert heard.text() == "green" and in_order(heard) == [
+            "message_start",
+            "content_block_start",
+            "content_block_delta",
+            "content_block_stop",
+            "message_delta",
+            "message_stop",
+        ]
+
+
+async def test_a_block_that_the_upstream_forgets_to_end_is_ended() -> None:
+    first, second = say.block("text", "green ")[:-1], say.block("tool", "{}", index=1)[:-1]
+    with proxy(say.streamed(first, second)) as running:
+        heard = await hear(running)
+        assert heard.text() == "green " and heard.message is not None
+        assert [block.type for block in heard.message.content] == ["text", "tool_use"]
+        assert in_order(heard).count("content_block_stop") == 2
+
+
+async def test_the_beta_client_is_guarded_too() -> None:
+    with proxy([say.whole(say.content("text", "a forbidden thing"))], kind=JSON) as running:
+        async with running.anthropic() as client:
+            asked: Any = {"model": "m", "max_tokens": 9, "messages": ASK, "betas": ["context-1m-2025-08-07"]}
+            reply = await client.beta.messages.create(**asked)
+        assert (reply.content, reply.stop_reason) == ([], "refusal")
+        assert running.upstream.asked[0]["path"] == "/v1/messages"
+        assert running.upstream.asked_headers[0]["anthropic-beta"] == "context-1m-2025-08-07"
 
 
 BROKEN: dict[str, list[bytes]] = {

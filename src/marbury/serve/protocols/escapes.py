@@ -24,17 +24,21 @@ class Unescaping:
     def feed(self, text: str, *, last: bool = False) -> str:
         """The decoded characters that are complete now."""
         text, self._rest = self._rest + text, ""
-        begin = len(self._parts)
+        new: list[tuple[str, str]] = []
         place = 0
         while (cut := text.find("\\", place)) >= 0:
-            self._plain(text[place:cut])
+            new.append((text[place:cut],) * 2)
             begun = _BEGUN_PAIR.match(text, cut) or _BEGUN.match(text, cut)
             if begun and not last:
-                self._rest = text[cut:]
-                return self._since(begin)
-            place = self._escape(text, cut)
-        self._plain(text[place:])
-        return self._since(begin)
+                self._rest, text = text[cut:], text[:cut]
+                place = cut
+                break
+            decoded, came = _escape(text, cut)
+            new.append((decoded, came))
+            place = cut + len(came)
+        new.append((text[place:],) * 2)
+        self._parts.extend(part for part in new if part[0])
+        return "".join(decoded for decoded, _ in new)
 
     def release(self, count: int) -> str:
         """As they came: the next `count` decoded characters."""
@@ -48,26 +52,17 @@ class Unescaping:
             out.append(came)
         return "".join(out)
 
-    def _plain(self, text: str) -> None:
-        if text:
-            self._parts.append((text, text))
-
-    def _escape(self, text: str, place: int) -> int:
-        """Take the escape at a place; gives where it ends."""
-        found = _PAIR.match(text, place) or _ONE.match(text, place)
-        if found is None:  # a backslash that begins nothing
-            self._plain("\\")
-            return place + 1
-        self._parts.append((_decoded(found.group()), found.group()))
-        return found.end()
-
-    def _since(self, begin: int) -> str:
-        return "".join(decoded for decoded, _ in list(self._parts)[begin:])
-
 
 def unescaped(text: str) -> str:
     """A whole text with its escapes decoded."""
     return Unescaping().feed(text, last=True)
+
+
+def _escape(text: str, place: int) -> tuple[str, str]:
+    """The escape at a place, decoded and as it came; a backslash that begins none stands for itself."""
+    found = _PAIR.match(text, place) or _ONE.match(text, place)
+    came = found.group() if found else "\\"
+    return (_decoded(came) if found else came), came
 
 
 def _decoded(escape: str) -> str:
