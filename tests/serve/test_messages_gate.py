@@ -2,16 +2,18 @@
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, cast
 
 import messages_events as say
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rig import LIMITS, TRIGGER
 
+from marbury.classifier.encoding import PieceCutter
 from marbury.guard import Judge, ScriptedScorer
 from marbury.records import Message
 from marbury.serve.protocols.messages.endpoint import MESSAGES
+from marbury.serve.protocols.messages.speech import Block, Channel
 from marbury.serve.protocols.protocol import Asked
 from marbury.serve.sse import EventParser
 
@@ -163,6 +165,14 @@ def test_a_block_does_not_wait_for_the_end_of_the_message() -> None:
         assert out.count(b"content_block_stop") == 4  # two of them, each with its name and in its data
         told = [json.loads(line[6:]) for line in out.decode().split("\n") if line.startswith("data: ")]
         assert "".join(event["delta"].get("text", "") for event in told if "delta" in event) == text
+
+
+@given(st.text(st.sampled_from("a. \n\t-日é\u2003"), min_size=1, max_size=60))
+def test_a_border_completes_what_was_said_in_the_classifiers_eyes(text: str) -> None:
+    channel = Channel("text", cast(Any, None))
+    cutter = PieceCutter()
+    pieces = [*cutter.push(channel.say(Block("text"), text)), *cutter.push(channel.border())]
+    assert sum(map(len, pieces)) >= len(text)
 
 
 def test_one_step_per_token_and_one_for_each_border() -> None:
