@@ -37,8 +37,8 @@ def cli_page() -> str:
         "",
         *_plain(group.help).split("\n"),
         "",
-        "Exit status: 0 done; 1 Marbury's own error, or errors found by `check`; 2 the command itself is wrong; "
-        "130 stopped with Ctrl-C.",
+        "Exit status: 0 done; 1 Marbury's own error, errors found by `check`, or a `drill` that failed; 2 the command "
+        "itself is wrong; 130 stopped with Ctrl-C.",
         "",
         "| verb | |",
         "|---|---|",

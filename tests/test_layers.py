@@ -15,7 +15,7 @@ FLOORS = {
     3: {"synth", "augment", "dataset", "split"},
     4: {"classifier", "calibrate"},
     5: {"guard"},
-    6: {"serve", "evaluate"},
+    6: {"serve", "evaluate", "drill"},
     7: {"cli", "pipeline", "demo"},
 }
 HEAVY = {"torch", "transformers", "accelerate", "peft", "safetensors", "tokenizers"}

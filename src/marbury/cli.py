@@ -203,7 +203,9 @@ def show(folder: Run) -> None:
 @app.command()
 @explained
 def serve(
-    folder: Run,
+    folder: Annotated[
+        Path | None, typer.Argument(help="The run folder; needed unless this is a drill.", show_default=False)
+    ] = None,
     upstream: Annotated[
         str | None, typer.Option(help="Base URL of the OpenAI-compatible endpoint to guard, ending in /v1.")
     ] = None,
@@ -211,14 +213,78 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on (default 8787).")] = None,
     input: Annotated[str | None, typer.Option(help="Judge requests: enforce, shadow or off.")] = None,
     output: Annotated[str | None, typer.Option(help="Judge replies: enforce, shadow or off.")] = None,
+    reload: Annotated[
+        bool | None, typer.Option("--reload", help="Take over new thresholds and classifiers when they change.")
+    ] = None,
+    drill: Annotated[
+        str | None,
+        typer.Option(help="Stop this word in place of what the classifiers would: for `marbury drill`, never for use."),
+    ] = None,
     set_: Set = None,
 ) -> None:
     """Guard an OpenAI-compatible endpoint: point your client's base_url at this server and change nothing else."""
-    ws = pipeline.open_run(folder)
-    flags = {"upstream": upstream, "host": host, "port": port, "input": input, "output": output}
+    ws = pipeline.open_run(folder) if folder else None
+    flags = {"upstream": upstream, "host": host, "port": port, "input": input, "output": output, "reload": reload}
     overrides = _overrides(set_, "serve")
     overrides.setdefault("serve", {}).update({key: value for key, value in flags.items() if value is not None})
-    pipeline.serve(ws, pipeline.load_settings(ws, overrides)["serve"])
+    settings = (
+        pipeline.load_settings(ws, overrides)["serve"] if ws else pipeline.bare_serve_settings(overrides["serve"])
+    )
+    if drill is not None:
+        err.print(
+            f"[bold red]DRILL[/]: only the word {escape(repr(drill))} is stopped, nothing is judged", highlight=False
+        )
+        pipeline.serve_drill(settings, drill)
+    elif ws is not None:
+        pipeline.serve(ws, settings)
+    else:
+        raise typer.BadParameter("give the run folder whose guard is to be served", param_hint="FOLDER")
+
+
+@app.command("drill")
+@explained
+def drill_(
+    url: Annotated[
+        str | None, typer.Argument(help="URL of the guard, as a client would use it.", show_default=False)
+    ] = None,
+    own: Annotated[bool, typer.Option("--self", help="Start Marbury's own guard and drill that.")] = False,
+    word: Annotated[str, typer.Option(help="The word that the guard stops.")] = "quillstone",
+    upstream_host: Annotated[str, typer.Option(help="Address of the scripted upstream.")] = "127.0.0.1",
+    upstream_port: Annotated[int, typer.Option(help="Port of the scripted upstream; 0 takes a free one.")] = 8799,
+    model: Annotated[str, typer.Option(help="Model to ask the guard for.")] = "drill-1",
+    key_env: Annotated[str, typer.Option(help="Environment variable with a key for the guard.")] = "",
+    only: Annotated[list[str] | None, typer.Option(help="An endpoint to drill; default: all of them.")] = None,
+    limit_s: Annotated[float, typer.Option(help="Longest time for the whole drill, in seconds.")] = 300.0,
+    timeout_s: Annotated[float, typer.Option(help="Longest time for one answer, in seconds.")] = 15.0,
+    wait_s: Annotated[float, typer.Option(help="How long to wait for the guard, in seconds.")] = 60.0,
+    json_: Annotated[Path | None, typer.Option("--json", help="Write every case to this file.")] = None,
+    allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Drill a guard on another machine.")] = False,
+) -> None:
+    """Attack a running guard with a scripted upstream behind it: did anything come through after the word?"""
+    import asyncio
+
+    from marbury.drill import command
+
+    plan = command.Plan(
+        url=url,
+        own=own,
+        word=word,
+        upstream_host=upstream_host,
+        upstream_port=upstream_port,
+        model=model,
+        key_env=key_env,
+        only=tuple(only or ()),
+        limit_s=limit_s,
+        timeout_s=timeout_s,
+        wait_s=wait_s,
+        allow_remote=allow_remote,
+    )
+    report = asyncio.run(command.run(plan, lambda line: err.print(escape(line), highlight=False, soft_wrap=True)))
+    if json_ is not None:
+        write_atomic(json_, command.as_json(report))
+    command.show(report, out)
+    if report.failed:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from marbury.calibrate import Calibration
     from marbury.classifier.scorer import EngineName
     from marbury.classifier.viewed import ViewedScorer
+    from marbury.guard import Judge
     from marbury.serve import ServeSettings
 
 STAGES = ("synth", "augment", "dataset", "train", "calibrate", "evaluate")
@@ -224,21 +225,70 @@ def serve(ws: Workspace, settings: "ServeSettings") -> None:
     Raises:
         WorkspaceError: the run has no classifiers or no thresholds yet.
     """
+    from marbury.serve import Policies, create_app, run
+
+    def stamp() -> bytes | None:
+        return ws.thresholds.read_bytes() if ws.thresholds.exists() else None
+
+    others = [Workspace(Path(settings.candidate))] if settings.candidate else []
+    for each in (ws, *others):
+        each.need(each.classifier, "train")
+        each.need(each.thresholds, "calibrate")
+    policies = Policies(
+        lambda: _judge(ws, settings),
+        (lambda: _judge(others[0], settings)) if others else None,
+        settings.candidate_percent,
+        stamp if settings.reload else None,
+    )
+    run(create_app(policies, settings), settings)
+
+
+def _judge(ws: Workspace, settings: "ServeSettings") -> "Judge":
+    """The guard of a run folder, as the proxy uses it."""
     from marbury.guard import Judge
+
+    scorer, calibration = load_guard(ws, settings.threads, settings.engine, settings.prefix_mb)
+    return Judge(
+        scorer,
+        calibration.thresholds,
+        input_mode=settings.input,
+        output_mode=settings.output,
+        timeout_s=settings.timeout_s,
+        version=calibration.constitution,
+        fail_open=settings.on_error == "open",
+    )
+
+
+def bare_serve_settings(given: Mapping[str, Any]) -> "ServeSettings":
+    """The settings of `serve` without a run folder.
+
+    Raises:
+        SettingsError: a key or a value is wrong.
+    """
+    from marbury.serve import ServeSettings
+
+    return build(ServeSettings, given, "the command line")
+
+
+def serve_drill(settings: "ServeSettings", word: str) -> None:
+    """Serve a guard that stops a word in place of what classifiers would, until it is told to end.
+
+    Raises:
+        SettingsError: the word is no word.
+    """
+    from marbury.guard import Judge, ScriptedScorer
+    from marbury.scoring import Thresholds
     from marbury.serve import create_app, run
 
-    ws.need(ws.classifier, "train")
-    ws.need(ws.thresholds, "calibrate")
-
-    def judge() -> Judge:
-        scorer, calibration = load_guard(ws, settings.threads, settings.engine, settings.prefix_mb)
-        return Judge(
-            scorer,
-            calibration.thresholds,
-            input_mode=settings.input,
-            output_mode=settings.output,
-            timeout_s=settings.timeout_s,
-            version=calibration.constitution,
-        )
-
-    run(create_app(judge, settings), settings)
+    if not word.isprintable() or [word] != word.split():
+        raise SettingsError(f"--drill {word!r} is not one word: give one that nothing harmless has in it")
+    judge = Judge(
+        ScriptedScorer(word),
+        Thresholds(0.0, 0.0, 0.0, 0.0),
+        input_mode=settings.input,
+        output_mode=settings.output,
+        timeout_s=settings.timeout_s,
+        version=f"drill:{word}",
+        fail_open=settings.on_error == "open",
+    )
+    run(create_app(judge, settings, drill=word), settings)

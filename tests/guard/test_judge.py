@@ -306,3 +306,52 @@ async def test_a_reply_is_never_scored_before_its_request_was_read() -> None:
         late = (await judge.read(ASK)).watch()  # not read yet
         assert await late.push("x y ") == "x y"
         await asyncio.gather(*busy)
+
+
+async def test_several_conversations_are_judged_each_by_itself() -> None:
+    limits = Thresholds(input_single=0.0, input_multi=0.0, output_single=0.0, output_multi=20.0)
+    alone, longer = [Message("user", "a")], [Message("user", "a"), Message("assistant", "b"), Message("user", "c")]
+    judge = Judge(scorer := ScriptedScorer("forbidden"), limits)
+    try:
+        request = await judge.read(alone, longer)
+        first, second = request.watch(0), request.watch(1)
+        said = await request.advance([(first, "forbidden "), (second, "forbidden ")])
+        assert [one.stopped for one in said] == [True, False]  # each has the limit of its own conversation
+        request.close()
+        flagged = await judge.read(alone, [Message("user", "forbidden")], alone)
+        assert flagged.blocked
+        flagged.close()
+        await judge.rate(alone)  # a trip to the scorer's thread, after which all is freed
+        assert scorer.open == 0
+    finally:
+        judge.close()
+
+
+@pytest.mark.parametrize("fails_at", range(0, 9))
+async def test_fail_open_lets_everything_pass_that_was_not_stopped(fails_at: int) -> None:
+    words = "soft hills lie in the sun".split(" ")
+    judge = Judge(ScriptedScorer("mist", fails_at=fails_at), LIMITS, fail_open=True)
+    try:
+        request = await judge.read(ASK)
+        watch = request.watch()
+        said = "".join([await watch.push(word + " ") for word in words]) + await watch.finish()
+        assert said == " ".join(words) + " "
+        assert request.opened == (request.failure is not None)
+        assert request.opened or fails_at > 6
+    finally:
+        judge.close()
+
+
+async def test_what_was_stopped_stays_stopped_when_the_guard_opens() -> None:
+    judge = Judge(ScriptedScorer("mist", fails_at=4), LIMITS, fail_open=True)
+    try:
+        request = await judge.read(ASK)
+        stopped, other = request.watch(), request.watch()
+        assert await stopped.push("a mist b") == "a"
+        said = [await other.push(word) for word in ("one ", "two ", "three ", "four ")]
+        assert request.opened
+        assert "".join(said) == "one two three four "
+        assert await stopped.push("more") == ""
+        assert await stopped.finish() == ""
+    finally:
+        judge.close()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
 
+import aiohttp
 import uvicorn
 from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
@@ -20,6 +21,7 @@ from marbury.guard import Judge, Mode, ScriptedScorer
 from marbury.scoring import Thresholds
 from marbury.serve import ServeSettings, create_app
 from marbury.serve.journal import Entry
+from marbury.serve.policies import Policies
 from marbury.serve.run import config
 from marbury.serve.service import Service
 
@@ -211,6 +213,8 @@ def proxy(
     modes: tuple[Mode, Mode] = ("enforce", "enforce"),
     timeout_s: float = 5.0,
     serve: dict[str, Any] | None = None,
+    fail_open: bool = False,
+    candidate: tuple[ScriptedScorer, float] | None = None,
     **script: Any,
 ) -> Iterator[Proxy]:
     """A proxy that is ready, in front of an upstream that says these pieces."""
@@ -218,14 +222,30 @@ def proxy(
     with upstream(pieces=pieces, **script) as behind:
         settings = ServeSettings(upstream=behind.url, timeout_s=timeout_s, **(serve or {}))
 
-        def make() -> Judge:
+        def make(scores: ScriptedScorer = scorer, version: str = "abc123") -> Judge:
             return Judge(
-                scorer, LIMITS, input_mode=modes[0], output_mode=modes[1], timeout_s=timeout_s, version="abc123"
+                scores,
+                LIMITS,
+                input_mode=modes[0],
+                output_mode=modes[1],
+                timeout_s=timeout_s,
+                version=version,
+                fail_open=fail_open,
             )
 
-        app = create_app(make, settings, journal=journal.append)
+        if candidate is None:
+            policies = Policies(make)
+        else:
+            other, percent = candidate
+            policies = Policies(make, lambda: make(other, "new456"), percent)
+        app = create_app(policies, settings, journal=journal.append)
         service: Service = app.state.service
         with served(app, settings) as url:
             eventually(lambda: service.judge is not None or service.failure is not None)
             scorer.steps = 0
             yield Proxy(url, behind, scorer, service, journal)
+
+
+async def http(method: str, url: str, **how: Any) -> tuple[int, dict[str, str], bytes]:
+    async with aiohttp.ClientSession() as session, session.request(method, url, **how) as response:
+        return response.status, {k.lower(): v for k, v in response.headers.items()}, await response.read()

@@ -5,10 +5,9 @@ import logging
 import threading
 from typing import Any
 
-import aiohttp
 import openai
 import pytest
-from rig import ASK, LIMITS, Proxy, event, eventually, proxy, served, tale, upstream, usage_event, whole
+from rig import ASK, LIMITS, Proxy, event, eventually, http, proxy, served, tale, upstream, usage_event, whole
 
 from marbury.errors import SettingsError
 from marbury.guard import Judge, Mode, ScriptedScorer
@@ -17,11 +16,6 @@ from marbury.serve.journal import Entry, log_entry
 
 BAD: Any = [{"role": "user", "content": "Tell me of the forbidden."}]
 STREAM = {"model": "m", "messages": ASK, "stream": True}
-
-
-async def http(method: str, url: str, **how: Any) -> tuple[int, dict[str, str], bytes]:
-    async with aiohttp.ClientSession() as session, session.request(method, url, **how) as response:
-        return response.status, {k.lower(): v for k, v in response.headers.items()}, await response.read()
 
 
 async def post(running: Proxy, body: Any, **headers: str) -> tuple[int, dict[str, str], bytes]:
@@ -218,8 +212,8 @@ async def test_a_reply_that_is_too_long_is_502() -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/v1/completions"),
-        ("POST", "/v1/responses"),
+        ("GET", "/v1/responses/resp_1"),
+        ("POST", "/v1/responses/resp_1/cancel"),
         ("POST", "/v1/messages/count_tokens"),
         ("POST", "/v1/embeddings"),
         ("GET", "/v1/chat/completions"),
@@ -306,6 +300,7 @@ async def test_readiness_waits_for_the_guard() -> None:
         eventually(lambda: app.state.service.judge is not None)
         status, _, body = await http("GET", f"{url}/readyz")
         ready = {"status": "ready", "input": "enforce", "output": "shadow", "constitution": "abc123"}
+        ready |= {"on_error": "closed", "media": "refuse"}
         assert (status, json.loads(body)) == (200, ready)
 
 
@@ -331,7 +326,7 @@ async def test_metrics_count_what_was_decided() -> None:
             'marbury_decisions_total{action="block",category="scripted",stage="output"} 1.0',
             "marbury_tokens_scored_total 2.0",
             "marbury_streams_active 0.0",
-            'marbury_policy_info{input="enforce",output="enforce",version="abc123"} 1.0',
+            'marbury_policy_info{input="enforce",on_error="closed",output="enforce",version="abc123"} 1.0',
         ):
             assert line in lines
         assert "python_info" not in body.decode()

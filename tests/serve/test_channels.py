@@ -9,8 +9,7 @@ from types import ModuleType
 import channels
 import pytest
 from channels import REPLIES, REQUESTS, Reply, Request
-from rig import ASK, TRIGGER, Proxy, proxy
-from test_app import http
+from rig import ASK, TRIGGER, Proxy, http, proxy
 
 from marbury.serve.protocols.endpoints import ENDPOINTS
 

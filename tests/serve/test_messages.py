@@ -7,8 +7,7 @@ import anthropic
 import messages_events as say
 import pytest
 from anthropic.types import Message, RawMessageStreamEvent
-from rig import Proxy, eventually, proxy
-from test_app import http
+from rig import Proxy, eventually, http, proxy
 
 SAFE = "Once upon a time the hills were green and"
 STORY = SAFE + " forbidden things were told all night long"

@@ -15,8 +15,7 @@ import aiohttp
 import messages_events as say
 import pytest
 import rig
-from rig import TRIGGER, Proxy, eventually, proxy
-from test_app import http
+from rig import TRIGGER, Proxy, eventually, http, proxy
 from test_streams import flat
 
 from marbury.guard import ScriptedScorer

@@ -4,10 +4,12 @@ What happens to a blocked request or a stopped reply is for the caller: `Guard` 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from marbury.errors import GuardError
 from marbury.guard.judged import JudgedRequest, Mode, Policy
+from marbury.guard.rating import Rating, rate
 from marbury.guard.together import advance_all
 from marbury.guard.worker import Worker
 from marbury.records import Message
@@ -19,7 +21,8 @@ class Judge:
 
     A side in `enforce` holds text back and stops it; in `shadow` nothing is held or delayed and the verdicts are
     only remembered; `off` does not look. `timeout_s` bounds every wait for the scorer, the queue before it
-    included. `version` is the constitution's, for whoever asks what is enforced.
+    included. `version` is the constitution's, for whoever asks what is enforced. With `fail_open` text passes unread
+    where the scorer fails; what was stopped stays stopped.
     """
 
     def __init__(
@@ -31,22 +34,47 @@ class Judge:
         output_mode: Mode = "enforce",
         timeout_s: float = 10.0,
         version: str = "",
+        fail_open: bool = False,
     ) -> None:
         self.version = version
         self.input_mode = input_mode
         self.output_mode = output_mode
-        self._policy = Policy(scorer, thresholds, input_mode, output_mode, timeout_s)
+        self.fail_open = fail_open
+        self._policy = Policy(scorer, thresholds, input_mode, output_mode, timeout_s, fail_open)
         self._worker = Worker(partial(advance_all, scorer))
 
-    async def read(self, messages: Sequence[Message]) -> JudgedRequest:
-        """Read a request; where the input is enforced, its verdict is there when this returns.
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The restricted categories."""
+        return self._policy.scorer.categories
+
+    async def read(self, *conversations: Sequence[Message], beside: "Judge | None" = None) -> JudgedRequest:
+        """Read a request of one conversation or more; where the input is enforced, its verdict is then there.
+
+        `beside`: another policy that judges the same in shadow; what it says, and its failure, changes nothing.
 
         Raises:
             GuardError: the scorer failed or took too long.
         """
-        request = JudgedRequest(self._policy, self._worker, messages)
+        watching = await beside._watch(conversations) if beside else None
+        request = JudgedRequest(self._policy, self._worker, *conversations, beside=watching)
         await request.open()
         return request
+
+    async def _watch(self, conversations: Sequence[Sequence[Message]]) -> JudgedRequest:
+        """Read a request in shadow, whatever the modes are."""
+        policy = replace(self._policy, input_mode="shadow", output_mode="shadow")
+        request = JudgedRequest(policy, self._worker, *conversations)
+        await request.open()
+        return request
+
+    async def rate(self, messages: Sequence[Message], reply: str | None = None) -> Rating:
+        """What the classifiers say of an exchange, whatever is enforced.
+
+        Raises:
+            GuardError: the scorer failed or took too long.
+        """
+        return await self._worker.run(partial(rate, self._policy, messages, reply), self._policy.timeout_s)
 
     async def warm_up(self) -> None:
         """Score a small exchange, however long the first one takes.

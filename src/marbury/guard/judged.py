@@ -2,7 +2,7 @@
 
 All scorer work goes to the worker; what it gives is taken up in the event loop. The steps of requests that wait at
 the same time are taken side by side (`together.py`). Whatever fails, and a caller that is cancelled too, closes the
-request: nothing is released after that.
+request: nothing is released after that. With `fail_open` a failure of the scorer lets pass what is not stopped yet.
 """
 
 import asyncio
@@ -30,6 +30,7 @@ class Policy:
     input_mode: Mode
     output_mode: Mode
     timeout_s: float
+    fail_open: bool = False  # where judging fails, let pass unread instead of closing
 
 
 class Released(NamedTuple):
@@ -44,18 +45,28 @@ Stepping = Generator[tuple[Watch, str | None], str, list[Released]]  # says what
 
 
 class JudgedRequest:
-    """A request that is being judged, and the watches over the replies to it. Lives in one event loop."""
+    """A request that is being judged, and the watches over the replies to it. Lives in one event loop.
 
-    def __init__(self, policy: Policy, worker: Worker, messages: Sequence[Message]) -> None:
+    It is one conversation, or several that do not know of each other (a list of prompts).
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        worker: Worker,
+        *conversations: Sequence[Message],
+        beside: "JudgedRequest | None" = None,
+    ) -> None:
         self._policy = policy
+        self.beside = beside  # in shadow, by another policy: hears the same and changes nothing
         self._worker = worker
-        self._messages = tuple(messages)
-        self._turns = turns_of(messages)
-        self._reading: Reading | None = None
+        self._conversations = conversations
+        self._readings: list[Reading] = []  # of the conversations, in their order
         self._watches: list[AsyncWatch] = []
         self._behind: list[tuple[AsyncWatch, str | None]] = []  # shadow: steps that wait for their turn
         self._pending: asyncio.Future[object] | None = None  # shadow: the job that runs now
         self._closed = False
+        self.opened = False  # judging failed, and what comes now passes unread
         self.verdict: Verdict | None = None
         self._failure: GuardError | None = None
 
@@ -78,16 +89,23 @@ class JudgedRequest:
     async def open(self) -> None:
         """Read the request. Raises GuardError as `Judge.read` does."""
         if self._policy.input_mode == "enforce":
-            await self._guarded(self._worker.submit(self._read, self))
+            try:
+                await self._guarded(self._worker.submit(self._read, self))
+            except GuardError:
+                if not self._policy.fail_open:
+                    raise
+                self.opened = True
         elif self._policy.input_mode == "shadow" or self._policy.output_mode != "off":
             self._start(
                 self._worker.submit(self._read, self)
             )  # the worker keeps the order, so replies are scored after it
 
-    def watch(self) -> "AsyncWatch":
-        """A watch over one channel of one choice of the reply."""
-        watch = AsyncWatch(self)
+    def watch(self, conversation: int = 0) -> "AsyncWatch":
+        """A watch over one channel of one choice of the reply to a conversation."""
+        watch = AsyncWatch(self, conversation)
         self._watches.append(watch)
+        if self.beside is not None:
+            watch.beside = self.beside.watch(conversation)
         return watch
 
     async def advance(self, steps: Steps) -> list[Released]:
@@ -96,14 +114,32 @@ class JudgedRequest:
         Raises:
             GuardError: the scorer failed or took too long; every watch of the request is closed then.
         """
+        if self.beside is not None:
+            await self.beside.advance([(watch.beside, text) for watch, text in steps if watch.beside is not None])
         if self._policy.output_mode == "enforce":
-            if self._closed:
-                return [Released("", True)] * len(steps)  # "stopped", so that nobody waits for more
-            return await self._guarded(self._worker.join((self, steps), self))
+            return await self._enforce(steps)
         if self._policy.output_mode == "shadow" and not self._closed:
             self._behind.extend(steps)
             self._catch_up()
         return [Released(text or "", False) for _, text in steps]
+
+    async def _enforce(self, steps: Steps) -> list[Released]:
+        for watch, text in steps:
+            watch.pending += text or ""
+        if self._closed and not self.opened:
+            return [Released("", True)] * len(steps)  # "stopped", so that nobody waits for more
+        if not self.opened:
+            try:
+                released: list[Released] = await self._guarded(self._worker.join((self, steps), self))
+            except GuardError:
+                if not self._policy.fail_open:
+                    raise
+                self.opened = True
+            else:
+                for (watch, _), out in zip(steps, released, strict=True):
+                    watch.take(out)
+                return released
+        return [watch.let_pass() for watch, _ in steps]
 
     async def settle(self) -> None:
         """Wait until the verdicts of a shadow are known, no longer than the judge's time for each job."""
@@ -114,6 +150,8 @@ class JudgedRequest:
                 self.close()
                 return
             await asyncio.sleep(0)  # lets `_ended` start the next job
+        if self.beside is not None:
+            await self.beside.settle()
 
     def close(self) -> None:
         """Release nothing more and free what the scorer remembers. May be called twice."""
@@ -123,6 +161,8 @@ class JudgedRequest:
             if self._pending is not None:
                 self._pending.cancel()
             self._worker.post(self._free, self)
+        if self.beside is not None:
+            self.beside.close()
 
     def free(self, watch: "AsyncWatch") -> None:
         """Free what the scorer remembers of one reply."""
@@ -157,19 +197,23 @@ class JudgedRequest:
     # What follows runs in the scorer's thread.
 
     def _read(self) -> None:
+        verdicts = [self._read_one(conversation) for conversation in self._conversations]
+        if self._policy.input_mode != "off":
+            self.verdict = max(verdicts, key=lambda each: (each.flagged, each.score))
+
+    def _read_one(self, conversation: Sequence[Message]) -> Verdict:
         try:
-            self._reading = self._policy.scorer.read(self._messages)
-            score = self._reading.score
+            reading = self._policy.scorer.read(conversation)
+            self._readings.append(reading)
+            score = reading.score
         except GuardError:
             raise
         except Exception as error:  # whatever a classifier can raise
             raise GuardError(f"the classifier failed on a request: {type(error).__name__}") from error
-        if self._policy.input_mode == "off":
-            return
-        if math.isnan(score.harm):
+        if math.isnan(score.harm) and self._policy.input_mode != "off":
             raise GuardError("the classifier gave a score that is not a number")
-        limit = self._policy.thresholds.limit("input", self._turns)
-        self.verdict = verdict(score, limit, "input", self._policy.scorer.categories)
+        limit = self._policy.thresholds.limit("input", turns_of(conversation))
+        return verdict(score, limit, "input", self._policy.scorer.categories)
 
     def stepping(self, steps: Steps) -> Stepping:
         """The steps, one after the other; runs in the scorer's thread, as part of `together.advance_all`."""
@@ -178,17 +222,17 @@ class JudgedRequest:
             if asked.closed:
                 released.append(Released("", True))
                 continue
-            watch = asked.inner = asked.inner or self._begin()
+            watch = asked.inner = asked.inner or self._begin(asked.conversation)
             out = yield watch, text
             released.append(Released(out, watch.stopped is not None))
         return released
 
-    def _begin(self) -> Watch:
-        if self._reading is None:
+    def _begin(self, conversation: int) -> Watch:
+        if len(self._readings) < len(self._conversations):
             raise GuardError("the request of this reply could not be read")
-        limit = self._policy.thresholds.limit("output", self._turns)
+        limit = self._policy.thresholds.limit("output", turns_of(self._conversations[conversation]))
         try:
-            reply = self._reading.reply()
+            reply = self._readings[conversation].reply()
         except Exception as error:  # whatever a classifier can raise
             raise GuardError(f"the classifier could not begin a reply: {type(error).__name__}") from error
         return Watch(reply, limit, self._policy.scorer.categories, enforce=self._policy.output_mode == "enforce")
@@ -197,16 +241,20 @@ class JudgedRequest:
         for watch in self._watches:
             if watch.inner is not None:
                 watch.inner.close()
-        if self._reading is not None:
-            self._reading.close()
+        for reading in self._readings:
+            reading.close()
 
 
 class AsyncWatch:
     """A `Watch` whose scorer works in the judge's thread; ask a `JudgedRequest` for one."""
 
-    def __init__(self, request: JudgedRequest) -> None:
+    def __init__(self, request: JudgedRequest, conversation: int) -> None:
         self._request = request
+        self.conversation = conversation
         self.closed = False
+        self.beside: AsyncWatch | None = None  # of the policy that only watches
+        self.pending = ""  # what was pushed and is not released
+        self._over = False
         self.inner: Watch | None = None  # made and moved in the scorer's thread only
 
     @property
@@ -228,6 +276,19 @@ class AsyncWatch:
     def steps(self) -> int:
         """How many tokens were scored."""
         return self.inner.steps if self.inner else 0
+
+    def take(self, out: Released) -> None:
+        """Note what was released."""
+        self._over = self._over or out.stopped
+        self.pending = "" if self._over else self.pending[len(out.text) :]
+
+    def let_pass(self) -> Released:
+        """Everything that waits, unread, unless the reply is stopped."""
+        if self._over or self.closed:
+            return Released("", True)
+        out = Released(self.pending, False)
+        self.take(out)
+        return out
 
     async def push(self, text: str) -> str:
         """As `Watch.push`."""

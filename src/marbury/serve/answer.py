@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from starlette.types import Send
 
 from marbury.serve.failures import Failure
-from marbury.serve.protocols.protocol import Protocol
+from marbury.serve.protocols.protocol import Protocol, RatingProtocol
 
 JSON = "application/json"
 EVENTS = "text/event-stream; charset=utf-8"
@@ -14,7 +14,7 @@ EVENTS = "text/event-stream; charset=utf-8"
 class Answer:
     """The response to one request. `status` is 0 until something was sent."""
 
-    def __init__(self, send: Send, request_id: str, protocol: Protocol) -> None:
+    def __init__(self, send: Send, request_id: str, protocol: Protocol | RatingProtocol) -> None:
         self._send = send
         self._protocol = protocol
         self._request_id = request_id

@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,30 +19,36 @@ from starlette.types import Receive, Scope, Send
 from marbury.errors import MarburyError, ModelError, RequestError
 from marbury.guard import Judge
 from marbury.serve.answer import JSON, Answer
+from marbury.serve.drilled import Drilled
 from marbury.serve.exchange import Exchange
-from marbury.serve.failures import failure_of
-from marbury.serve.journal import Journal, log_entry
-from marbury.serve.protocols.endpoints import ENDPOINTS
+from marbury.serve.failures import BUSY, Failure, failure_of
+from marbury.serve.journal import Entry, Journal, log_entry
+from marbury.serve.policies import MakeJudge, Policies
+from marbury.serve.protocols.endpoints import ENDPOINTS, RATING
 from marbury.serve.protocols.plain import word
-from marbury.serve.protocols.protocol import Protocol
+from marbury.serve.protocols.protocol import Protocol, RatingProtocol
+from marbury.serve.rated import Rated
 from marbury.serve.service import Service
 from marbury.serve.settings import ServeSettings
 
-GUARDED = ", ".join(f"POST /v1{endpoint.path}" for endpoint in ENDPOINTS)
+PATHS = (*(f"/v1{endpoint.path}" for endpoint in ENDPOINTS), *(endpoint.path for endpoint in RATING))
+GUARDED = ", ".join(f"POST {path}" for path in PATHS)
 
 
 def create_app(
-    judge: Judge | Callable[[], Judge], settings: ServeSettings, *, journal: Journal = log_entry
+    judge: Judge | MakeJudge | Policies, settings: ServeSettings, *, journal: Journal = log_entry, drill: str = ""
 ) -> Starlette:
     """The proxy in front of `settings.upstream`.
 
-    `judge`: one, or what makes one; it is called in a thread once the server runs, and `/readyz` says 503 until the
-    judge has scored its first exchange. The `Service` behind the app is `app.state.service`.
+    `judge`: one, or what makes one, or what keeps several; it is made in a thread once the server runs, and `/readyz`
+    says 503 until it has scored its first exchange. The `Service` behind the app is `app.state.service`.
+    `drill`: the word that the judge stops in place of what a classifier would; it marks every answer and every row.
 
     Raises:
         SettingsError: the upstream's key is to come from an environment variable that is not set.
     """
-    service = Service(judge if callable(judge) else lambda: judge, settings, journal)
+    service = Service(_policies(judge), settings, journal)
+    service.drill = drill
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -53,17 +61,25 @@ def create_app(
     app = Starlette(
         routes=[
             *(Route(f"/v1{each.path}", Endpoint(each, service), methods=["POST"]) for each in ENDPOINTS),
+            *(Route(each.path, Endpoint(each, service), methods=["POST"]) for each in RATING),
             Route("/v1/models", _models(service)),
             Route("/healthz", _healthz),
             Route("/readyz", _readyz(service)),
             Route("/metrics", _metrics(service)),
         ],
         exception_handlers={404: _not_guarded, 405: _not_guarded},
+        middleware=[Middleware(Drilled, word=drill)] if drill else [],
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
     app.state.service = service
     return app
+
+
+def _policies(judge: Judge | MakeJudge | Policies) -> Policies:
+    if isinstance(judge, Judge):
+        return Policies(lambda: judge)
+    return judge if isinstance(judge, Policies) else Policies(judge)
 
 
 class ModelList(msgspec.Struct):
@@ -73,19 +89,27 @@ class ModelList(msgspec.Struct):
 
 
 class Endpoint:
-    """A guarded endpoint: reads the body, then lets an `Exchange` run for as long as the client is there."""
+    """An endpoint: reads the body, then lets an `Exchange` (or `Rated`) run for as long as the client is there."""
 
-    def __init__(self, protocol: Protocol, service: Service) -> None:
+    def __init__(self, protocol: Protocol | RatingProtocol, service: Service) -> None:
         self._protocol = protocol
         self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
         request_id = uuid.uuid4().hex
+        service = self._service
+        if service.active >= service.settings.max_streams:
+            await self._refuse(BUSY, Answer(send, request_id, self._protocol), request_id)
+            return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         answer = Answer(send, request_id, self._protocol)
-        exchange = Exchange(self._protocol, self._service, request_id, headers, answer)
-        with self._service.metrics.active.track_inprogress():
+        exchange: Exchange | Rated
+        if isinstance(self._protocol, RatingProtocol):
+            exchange = Rated(self._protocol, self._service, request_id, headers, answer)
+        else:
+            exchange = Exchange(self._protocol, self._service, request_id, headers, answer)
+        with self._under_way():
             try:
                 body = await _body(receive, self._service.settings.max_body_bytes)
             except RequestError as error:
@@ -98,6 +122,22 @@ class Endpoint:
                 exchange.close()
                 return
             await _while_connected(exchange, body, receive, answer)
+
+    async def _refuse(self, failure: Failure, answer: Answer, request_id: str) -> None:
+        """Turn a request away before anything of it is read."""
+        await answer.fail(failure)
+        entry = Entry(id=request_id, time=time.time(), route=self._protocol.route, outcome=failure.outcome)
+        entry.status = answer.status
+        self._service.record(entry, None)
+
+    @contextlib.contextmanager
+    def _under_way(self) -> Iterator[None]:
+        self._service.active += 1
+        try:
+            with self._service.metrics.active.track_inprogress():
+                yield
+        finally:
+            self._service.active -= 1
 
 
 async def _body(receive: Receive, limit: int) -> bytes | None:
@@ -120,7 +160,7 @@ async def _body(receive: Receive, limit: int) -> bytes | None:
     return b"".join(parts)
 
 
-async def _while_connected(exchange: Exchange, body: bytes, receive: Receive, answer: Answer) -> None:
+async def _while_connected(exchange: Exchange | Rated, body: bytes, receive: Receive, answer: Answer) -> None:
     """Run the exchange; a client that leaves cancels it, and with it the upstream's call."""
     work = asyncio.ensure_future(exchange.run(body))
     gone = asyncio.ensure_future(_disconnected(receive))
@@ -181,16 +221,31 @@ def _readyz(service: Service) -> Callable[[Request], Any]:
     async def readyz(request: Request) -> Response:
         """Whether the guard is loaded and warm, and what it enforces."""
         judge = service.judge
+        drill = {"drill": service.drill} if service.drill else {}
         if judge is None:
-            return _json({"status": "failed" if service.failure else "loading"}, 503)
-        modes = {"input": judge.input_mode, "output": judge.output_mode}
-        return _json({"status": "ready", **modes, "constitution": judge.version})
+            return _json({"status": "failed" if service.failure else "loading", **drill}, 503)
+        live: dict[str, Any] = drill | {
+            "input": judge.input_mode,
+            "output": judge.output_mode,
+            "constitution": judge.version,
+        }
+        live["on_error"] = "open" if judge.fail_open else "closed"
+        live["media"] = service.settings.media
+        other, failure = service.policies.other, service.policies.failure
+        if other is not None:
+            live |= {"candidate": other.version, "candidate_percent": service.settings.candidate_percent}
+        if failure is not None:
+            live["newer"] = f"could not be loaded: {type(failure).__name__}, see the log"
+        if service.draining:
+            return _json({"status": "draining", **live}, 503)
+        return _json({"status": "ready", **live})
 
     return readyz
 
 
 def _metrics(service: Service) -> Callable[[Request], Any]:
     async def metrics(request: Request) -> Response:
+        service.metrics.live(service.policies)
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
     return metrics

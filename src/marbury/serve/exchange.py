@@ -17,8 +17,9 @@ import msgspec
 from marbury.errors import MarburyError, ModelError, RequestError
 from marbury.guard import Judge, JudgedRequest
 from marbury.serve.answer import EVENTS, JSON, Answer
-from marbury.serve.failures import BLOCKED, BROKEN, NOT_READY, Failure, failure_of
-from marbury.serve.journal import Entry
+from marbury.serve.failures import BLOCKED, BROKEN, NOT_READY, TOO_LONG, Failure, failure_of
+from marbury.serve.journal import Beside, Entry, OutputVerdict
+from marbury.serve.protocols.media import refuse_unread
 from marbury.serve.protocols.plain import word
 from marbury.serve.protocols.protocol import Asked, Gate, Protocol, Whole
 from marbury.serve.service import Service
@@ -39,16 +40,23 @@ class Exchange:
         self._settings = service.settings
         self._headers = headers
         self._answer = answer
-        self._judge: Judge | None = service.judge
+        self._loan = service.policies.lend(account_of(headers) or request_id)
+        self._judge: Judge | None = self._loan.judge if self._loan else None
         self._judged: JudgedRequest | None = None
         self._reply: Gate | Whole | None = None
         self._began = time.perf_counter()
         self.entry = Entry(id=request_id, time=time.time(), route=protocol.route)
+        if self._loan is not None:
+            self.entry.policy, self.entry.candidate = self._loan.judge.version, self._loan.candidate
 
     async def run(self, body: bytes) -> None:
         """Answer the request, whatever happens."""
         try:
-            await self._run(body)
+            async with asyncio.timeout(self._settings.max_seconds):
+                await self._run(body)
+        except TimeoutError:
+            self.entry.error = f"longer than max_seconds = {self._settings.max_seconds:g}"
+            await self._fail(TOO_LONG)
         except MarburyError as error:
             self.entry.error = str(error)
             await self._fail(failure_of(error))
@@ -75,14 +83,16 @@ class Exchange:
         judge = self._judge
         try:
             asked = self._protocol.read(body, self._settings.max_messages)
+            refuse_unread(asked.unread, self._settings.media)
         except RequestError as error:
             if "enforce" in (judge.input_mode, judge.output_mode):
                 raise
             self.entry.error = f"not read: {error}"  # where nothing is enforced nothing is refused
             asked = Asked((), "", False, False, 1, body)
         else:
-            self._judged = await self._timed(judge.read(asked.messages))
-        self.entry.model, self.entry.stream = asked.model, asked.stream
+            beside = self._loan.beside if self._loan else None
+            self._judged = await self._timed(judge.read(asked.messages, *asked.others, beside=beside))
+        self.entry.model, self.entry.stream, self.entry.media = asked.model, asked.stream, len(asked.unread)
         if self._judged is not None and self._judged.blocked:
             await self._block(asked)
             return
@@ -130,6 +140,8 @@ class Exchange:
             if gate.ended:
                 response.close()  # before the client hears of it: the upstream must not go on writing
         if out:
+            if self.entry.first_seconds is None:
+                self.entry.first_seconds = round(time.perf_counter() - self._began, 6)
             await self._answer.part(out)
 
     async def _hand_on_unchanged(self, response: aiohttp.ClientResponse, asked: Asked) -> None:
@@ -201,12 +213,30 @@ class Exchange:
             await judged.settle()
             entry.input = judged.verdict
             entry.outputs = list(self._reply.verdicts()) if self._reply else []
+            entry.beside = self._said_beside(judged)
             entry.steps = sum(watch.steps for watch in judged.watches)
+            entry.passed_unread = judged.opened
             if judged.failure is not None:
                 entry.error = entry.error or str(judged.failure)
             judged.close()
         entry.judging_failed = entry.outcome == "guard_error" or (judged is not None and judged.failure is not None)
         self._service.record(entry, self._judge)
+        if self._loan is not None:
+            self._service.policies.end(self._loan)
+
+    def _said_beside(self, judged: JudgedRequest) -> Beside | None:
+        other, watching = judged.beside, self._loan.beside if self._loan else None
+        if other is None or watching is None:
+            return None
+        outputs = [
+            OutputVerdict(number, "", watch.verdict) for number, watch in enumerate(other.watches) if watch.verdict
+        ]
+        return Beside(watching.version, other.verdict, outputs, str(other.failure) if other.failure else None)
+
+
+def account_of(headers: Mapping[str, str]) -> str:
+    """Whose request it is, as far as its headers say: the key that it came with."""
+    return headers.get("authorization") or headers.get("x-api-key") or headers.get("api-key") or ""
 
 
 def _error_of(body: bytes) -> tuple[str, str]:

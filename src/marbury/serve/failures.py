@@ -21,7 +21,11 @@ class Failure(NamedTuple):
     @property
     def headers(self) -> dict[str, str]:
         """Whether to come again."""
-        return RETRY_AFTER if self.status in (502, 503) else {}
+        return RETRY_AFTER if self.status in (429, 502, 503) else {}
+
+    def about(self, field: str) -> "Failure":
+        """The same, where a blocked request is called `messages` and this endpoint has them in another field."""
+        return self._replace(param=field) if self.outcome == "input_blocked" else self
 
     def body(self) -> bytes:
         """The JSON body."""
@@ -35,6 +39,8 @@ class Failure(NamedTuple):
 
 
 NOT_READY = Failure(503, "guard_unavailable", "The guard is not ready.", "guard_error")
+BUSY = Failure(429, "overloaded", "Too many requests are under way: try again later.", "overloaded")
+TOO_LONG = Failure(504, "timeout", "The request took too long.", "timeout")
 BROKEN = Failure(503, "guard_unavailable", "The guard could not judge the request or its reply.", "guard_error")
 BLOCKED = Failure(400, "content_filter", "The request was blocked by the content policy.", "input_blocked", "messages")
 

@@ -18,6 +18,15 @@ class OutputVerdict(msgspec.Struct, frozen=True):
     verdict: Verdict
 
 
+class Beside(msgspec.Struct, frozen=True):
+    """What the guard said that only watched."""
+
+    policy: str
+    input: Verdict | None
+    outputs: list[OutputVerdict]
+    error: str | None = None
+
+
 class Entry(msgspec.Struct, kw_only=True):
     """What happened to one request.
 
@@ -34,12 +43,19 @@ class Entry(msgspec.Struct, kw_only=True):
     status: int = 0  # 0: nothing was sent
     input: Verdict | None = None
     outputs: list[OutputVerdict] = []
+    policy: str = ""  # version of the constitution that decided
+    candidate: bool = False  # whether the candidate decided
+    beside: Beside | None = None
     judging_failed: bool = False
+    passed_unread: bool = False  # judging failed, and the settings say that it fails open
     error: str | None = None
+    media: int = 0  # images, audio and files of the request, which nobody scored
     steps: int = 0  # tokens of the reply that were scored
     seconds: float = 0.0
     judging_seconds: float = 0.0  # waiting for the classifier
     upstream_seconds: float | None = None  # until the upstream's headers
+    first_seconds: float | None = None  # until the first part of a stream left
+    drill: str | None = None  # a drill's word: no classifier was asked
 
 
 Journal = Callable[[Entry], None]

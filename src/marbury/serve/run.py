@@ -1,7 +1,9 @@
 """Runs the proxy until it is told to stop."""
 
 import logging
+import math
 import sys
+from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
@@ -11,7 +13,6 @@ from marbury.serve.settings import ServeSettings
 
 log = logging.getLogger("marbury.serve")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-DRAIN_S = 30  # how long replies that are under way may take to end after a stop signal
 
 
 def run(app: Starlette, settings: ServeSettings) -> None:
@@ -24,7 +25,8 @@ def run(app: Starlette, settings: ServeSettings) -> None:
     if settings.key_env and settings.host not in _LOOPBACK:
         log.warning("whoever reaches %s:%d spends the key in %s", settings.host, settings.port, settings.key_env)
     service: Service = app.state.service
-    server = uvicorn.Server(config(app, settings))
+    server = Draining(config(app, settings))
+    server.service = service
 
     def leave() -> None:
         server.should_exit = True
@@ -33,6 +35,19 @@ def run(app: Starlette, settings: ServeSettings) -> None:
     server.run()
     if service.failure is not None:
         raise service.failure
+
+
+class Draining(uvicorn.Server):
+    """A server that says so when it was told to end."""
+
+    service: Service | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A stop signal: `/readyz` says 503 from here on, and what is under way may end."""
+        if self.service is not None:
+            self.service.draining = True
+            log.warning("told to end: up to %d requests may end", self.service.active)
+        super().handle_exit(sig, frame)
 
 
 def config(app: Starlette, settings: ServeSettings) -> uvicorn.Config:
@@ -45,7 +60,7 @@ def config(app: Starlette, settings: ServeSettings) -> uvicorn.Config:
         server_header=False,
         ws="none",
         log_level="warning",
-        timeout_graceful_shutdown=DRAIN_S,
+        timeout_graceful_shutdown=math.ceil(settings.drain_s),
     )
 
 

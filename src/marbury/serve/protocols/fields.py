@@ -67,20 +67,67 @@ def read(value: Any, where: str) -> list[str]:
     return ["\n".join(texts(value, where))]
 
 
-def read_each(value: Any, where: str) -> list[str]:
+def read_each(value: Any, where: str, kinds: tuple[str, ...] = ("function",)) -> list[str]:
     """A list of tools: each is a text of its own."""
     if not isinstance(value, list):
         raise RequestError(f"{where} must be a list", where)
     for i, tool in enumerate(value):
         kind = tool.get("type", "function") if isinstance(tool, dict) else None
-        if kind != "function":
-            raise RequestError("only tools of type function can be guarded", f"{where}[{i}].type")
+        if kind not in kinds:
+            raise RequestError(f"only tools of type {' or '.join(kinds)} can be guarded", f"{where}[{i}].type")
     return [text for i, tool in enumerate(value) for text in read(tool, f"{where}[{i}]")]
 
 
 def choice(value: Any, where: str) -> list[str]:
     """Which tool to use: a plain word, or an object that is read."""
     return [] if value in _PLAIN_CHOICES else read(value, where)
+
+
+def content(kinds: Mapping[str, str]) -> Check:
+    """A content: a string, or parts of text, each of a kind that names the field with its text.
+
+    Parts that meet inside a word are read joined as well: upstreams differ in joining.
+    """
+
+    def check(value: Any, where: str) -> list[str]:
+        if isinstance(value, str):
+            return [value]
+        if not isinstance(value, list):
+            raise RequestError(f"{where} must be a string or a list of text parts", where)
+        return both_ways([_part(part, f"{where}[{i}]", kinds) for i, part in enumerate(value)])
+
+    return check
+
+
+def both_ways(parts: list[str]) -> list[str]:
+    """Parts of one text, apart and, where two meet inside a word, joined as well."""
+    apart, joined = "\n".join(parts), "".join(parts)
+    return [apart] if joined.split() == apart.split() else [apart, joined]
+
+
+def _part(part: Any, where: str, kinds: Mapping[str, str]) -> str:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if not isinstance(kind, str) or kind not in kinds:
+        raise RequestError("only text can be guarded: images, audio and files are refused", f"{where}.type")
+    text = part.get(kinds[kind])
+    if not isinstance(text, str):
+        raise RequestError(f"a part of type {kind} needs a string {kinds[kind]!r}", f"{where}.{kinds[kind]}")
+    for field, value in part.items():
+        if field not in ("type", kinds[kind]):
+            nothing(value, f"{where}.{field}")
+    return text
+
+
+def arguments(value: Any, where: str) -> list[str]:
+    """A call's arguments as they stand, and decoded where an escape could hide a text."""
+    if not isinstance(value, str):
+        return list(texts(value, where))
+    if "\\" not in value:
+        return [value]
+    try:
+        return [value, *texts(msgspec.json.decode(value), where)]
+    except (ValueError, RecursionError):
+        return [value]
 
 
 def switch(value: Any, where: str) -> list[str]:

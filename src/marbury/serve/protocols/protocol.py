@@ -1,19 +1,25 @@
 """What an endpoint has to offer, so that an `Exchange` can run it without knowing how it speaks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 from typing import Protocol as Shape
 
 import msgspec
 
-from marbury.guard import JudgedRequest
+from marbury.guard import Judge, JudgedRequest
 from marbury.records import Message
 from marbury.serve.failures import Failure
-from marbury.serve.journal import OutputVerdict
+from marbury.serve.journal import Entry, OutputVerdict
+from marbury.serve.settings import ServeSettings
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A request as far as the proxy needs it. `payload` is what the upstream gets."""
+    """A request as far as the proxy needs it. `payload` is what the upstream gets.
+
+    `others`: conversations beside the first that do not know of it; `choices` counts those of all of them.
+    `unread`: where parts stand that are no text; what is text in them is among the messages.
+    """
 
     messages: tuple[Message, ...]
     model: str
@@ -21,6 +27,8 @@ class Asked(msgspec.Struct, frozen=True):
     include_usage: bool
     choices: int
     payload: bytes
+    others: tuple[tuple[Message, ...], ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 class Gate(Shape):
@@ -65,3 +73,14 @@ class Protocol:
     body: Callable[[Failure], bytes]  # a failure as a body of its own
     event: Callable[[Failure], bytes]  # a failure that breaks a stream off
     key_header: str = "authorization"  # where the upstream looks for the proxy's own key
+
+
+@dataclass(frozen=True)
+class RatingProtocol:
+    """An endpoint that says what the classifiers think and asks no model. `path` is the whole path."""
+
+    route: str  # what journal and metrics call it
+    path: str
+    answer: Callable[[bytes, Judge, ServeSettings, Entry], Awaitable[Any]]  # raises RequestError and GuardError
+    body: Callable[[Failure], bytes] = Failure.body
+    event: Callable[[Failure], bytes] = Failure.event

@@ -60,9 +60,9 @@ class ChunkWriter:
         """The usage chunk."""
         self.raw(self._head.chunk([], usage))
 
-    def end(self, choice: OpenChoice, reason: str) -> None:
+    def end(self, choice: OpenChoice, reason: str, *, flagged: bool) -> None:
         """The last chunk of a choice."""
-        self.raw(self._head.chunk([OutChoice(choice.index, Said(), reason)]))
+        self.raw(self._head.chunk([OutChoice(choice.index, Said(), reason)], flagged=flagged))
 
     def role(self, choice: OpenChoice) -> None:
         """The beginning of a choice."""

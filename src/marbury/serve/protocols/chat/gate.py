@@ -186,13 +186,13 @@ class ReplyGate:
 
     def _stop(self, choice: OpenChoice) -> None:
         self.stopped = True
-        self._end(choice, FILTERED)
+        self._end(choice, FILTERED, flagged=True)
         for watch in choice.watches.values():
             watch.close()
 
-    def _end(self, choice: OpenChoice, reason: str) -> None:
+    def _end(self, choice: OpenChoice, reason: str, *, flagged: bool = False) -> None:
         choice.ended = True
-        self._writer.end(choice, reason)
+        self._writer.end(choice, reason, flagged=flagged)
         over = len(self._choices) == self._asked.choices and all(c.ended for c in self._choices.values())
         if over and self.stopped:  # nothing is to come but the usage, and a stopped upstream will not tell it
             if self._asked.include_usage:

@@ -14,6 +14,7 @@ from marbury.errors import RequestError
 from marbury.records import Message, Role
 from marbury.serve.protocols import fields
 from marbury.serve.protocols.fields import Check
+from marbury.serve.protocols.media import set_aside
 from marbury.serve.protocols.protocol import Asked
 
 _ROLES: dict[str, Role] = {
@@ -33,7 +34,8 @@ def read_request(body: bytes, max_messages: int) -> Asked:
         RequestError: it is not JSON, or has a field that cannot be read or guarded.
     """
     request = fields.decoded(body)
-    messages = judged_messages(request, max_messages)
+    plain, unread = set_aside(request.get("messages"), "messages")
+    messages = judged_messages({**request, "messages": plain}, max_messages)
     return Asked(
         messages=messages,
         model=request.get("model") or "",
@@ -41,6 +43,7 @@ def read_request(body: bytes, max_messages: int) -> Asked:
         include_usage=bool((request.get("stream_options") or {}).get("include_usage")),
         choices=request.get("n") or 1,
         payload=msgspec.json.encode(request),
+        unread=unread,
     )
 
 
@@ -83,30 +86,6 @@ def _order(field: str) -> int:
     return _ORDER.index(field) if field in _ORDER else len(_ORDER)
 
 
-def _content(value: Any, where: str) -> list[str]:
-    """The text of a content. Parts that meet inside a word are read joined as well: upstreams differ in joining."""
-    if isinstance(value, str):
-        return [value]
-    if not isinstance(value, list):
-        raise RequestError(f"{where} must be a string or a list of text parts", where)
-    parts = [_part(part, f"{where}[{i}]") for i, part in enumerate(value)]
-    apart, joined = "\n".join(parts), "".join(parts)
-    return [apart] if joined.split() == apart.split() else [apart, joined]
-
-
-def _part(part: Any, where: str) -> str:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if kind not in ("text", "refusal"):
-        raise RequestError("only text can be guarded: images, audio and files are refused", f"{where}.type")
-    text = part.get(kind)
-    if not isinstance(text, str):
-        raise RequestError(f"a part of type {kind} needs a string {kind!r}", f"{where}.{kind}")
-    for field, value in part.items():
-        if field not in ("type", kind):
-            fields.nothing(value, f"{where}.{field}")
-    return text
-
-
 def _tool_calls(value: Any, where: str) -> list[str]:
     if not isinstance(value, list):
         raise RequestError(f"{where} must be a list", where)
@@ -117,19 +96,7 @@ def _tool_calls(value: Any, where: str) -> list[str]:
 
 
 def _function(value: Any, where: str) -> list[str]:
-    return fields.record(value, where, {"name": fields.text, "arguments": _arguments})
-
-
-def _arguments(value: Any, where: str) -> list[str]:
-    """A call's arguments as they stand, and decoded where an escape could hide a text."""
-    if not isinstance(value, str):
-        return list(fields.texts(value, where))
-    if "\\" not in value:
-        return [value]
-    try:
-        return [value, *fields.texts(msgspec.json.decode(value), where)]
-    except (ValueError, RecursionError):
-        return [value]
+    return fields.record(value, where, {"name": fields.text, "arguments": fields.arguments})
 
 
 _FIELDS: dict[str, Check] = {
@@ -160,7 +127,7 @@ _FIELDS: dict[str, Check] = {
 }
 _IN_MESSAGE: dict[str, Check] = {
     "name": fields.text,
-    "content": _content,
+    "content": fields.content({"text": "text", "refusal": "refusal"}),
     "reasoning_content": fields.text,
     "reasoning": fields.text,
     "refusal": fields.text,

@@ -52,7 +52,7 @@ class WholeReply:
         stopped = {index for index, _, watch in self._watched if id(watch) in stopped_watches}
         self.stopped = bool(stopped)
         said = [_withheld(choice) if choice.index in stopped else _passed(choice) for choice in choices]
-        return self._head.whole(said, numbers(arrived.usage))
+        return self._head.whole(said, numbers(arrived.usage), flagged=self.stopped)
 
     def verdicts(self) -> list[OutputVerdict]:
         """The verdict of every channel."""
@@ -81,11 +81,11 @@ def blocked(asked: Asked, request_id: str) -> bytes:
     """The answer to a blocked request: empty choices that end with `content_filter`, streamed if that was asked."""
     head = Head(f"chatcmpl-{request_id}", asked.model)
     if not asked.stream:
-        return head.whole([_withheld(Choice(i)) for i in range(asked.choices)], NO_USAGE)
+        return head.whole([_withheld(Choice(i)) for i in range(asked.choices)], NO_USAGE, flagged=True)
     events: list[bytes] = []
     for i in range(asked.choices):
         events.append(head.chunk([OutChoice(i, Said(role="assistant", content=""), None)]))
-        events.append(head.chunk([OutChoice(i, Said(), FILTERED)]))
+        events.append(head.chunk([OutChoice(i, Said(), FILTERED)], flagged=True))
     if asked.include_usage:
         events.append(head.chunk([], NO_USAGE))
     return b"".join([*events, DONE])

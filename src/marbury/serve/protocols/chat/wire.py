@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from marbury.errors import ModelError
+from marbury.serve.protocols.flagged import CHAT_MODERATION
 from marbury.serve.protocols.plain import word
 
 Channel = tuple[str, int]  # a field of the reply, and the tool call it belongs to
@@ -87,6 +88,7 @@ class OutChunk(msgspec.Struct, omit_defaults=True):
     usage: dict[str, Any] | None = None
     system_fingerprint: str | None = None
     service_tier: str | None = None
+    moderation: dict[str, Any] | None = None
 
 
 _decode = msgspec.json.Decoder(Arrived).decode
@@ -158,8 +160,8 @@ class Head:
         self.fingerprint = word(arrived.system_fingerprint, "") or None
         self.tier = word(arrived.service_tier, "") or None
 
-    def chunk(self, choices: list[OutChoice], usage: dict[str, Any] | None = None) -> bytes:
-        """The event of a chunk."""
+    def chunk(self, choices: list[OutChoice], usage: dict[str, Any] | None = None, *, flagged: bool = False) -> bytes:
+        """The event of a chunk; `flagged` says that the guard ended the choice."""
         out = OutChunk(
             self.id,
             "chat.completion.chunk",
@@ -169,10 +171,11 @@ class Head:
             usage,
             self.fingerprint,
             self.tier,
+            CHAT_MODERATION if flagged else None,
         )
         return b"data: " + _encode(out) + b"\n\n"
 
-    def whole(self, choices: list[dict[str, Any]], usage: dict[str, Any]) -> bytes:
+    def whole(self, choices: list[dict[str, Any]], usage: dict[str, Any], *, flagged: bool = False) -> bytes:
         """The body of a reply that is not streamed."""
         body: dict[str, Any] = {
             "id": self.id,
@@ -182,5 +185,7 @@ class Head:
             "choices": choices,
             "usage": usage,
         }
-        extra = {"system_fingerprint": self.fingerprint, "service_tier": self.tier}
+        extra: dict[str, Any] = {"system_fingerprint": self.fingerprint, "service_tier": self.tier}
+        if flagged:
+            extra["moderation"] = CHAT_MODERATION
         return _encode(body | {key: value for key, value in extra.items() if value})

@@ -65,7 +65,7 @@ def _joined(messages: list[Message]) -> list[Message]:
     for role, group in groupby(messages, lambda message: message.role):
         turn = [message.content for message in group]
         read += [Message(role, text) for text in turn]
-        if len(turn) > 1 and (more := _both(turn)[1:]):
+        if len(turn) > 1 and (more := fields.both_ways(turn)[1:]):
             read[-1] = Message(role, "\n".join([turn[-1], *more]))
     return read
 
@@ -98,13 +98,7 @@ def _message(message: Any, where: str) -> list[Message]:
 def _texts(blocks: list[tuple[str, list[str]]]) -> list[str]:
     """What blocks say; text blocks that meet inside a word are read joined as well: upstreams differ in joining."""
     texts = [text for _, said in blocks for text in said if text]
-    return texts + _both([text for kind, said in blocks if kind == "text" for text in said])[1:]
-
-
-def _both(texts: list[str]) -> list[str]:
-    """Texts as one, apart, and joined where that reads otherwise."""
-    apart, joined = "\n".join(texts), "".join(texts)
-    return [apart] if joined.split() == apart.split() else [apart, joined]
+    return texts + fields.both_ways([text for kind, said in blocks if kind == "text" for text in said])[1:]
 
 
 def _block(block: Any, where: str) -> tuple[str, list[str]]:

@@ -1,0 +1,1 @@
+"""The endpoints that the drill knows, a module each."""

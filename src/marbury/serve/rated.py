@@ -1,0 +1,84 @@
+"""A request to an endpoint that asks no model, from its body to its row in the journal; closes as an exchange does."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+
+import msgspec
+
+from marbury.errors import GuardError, MarburyError
+from marbury.serve.answer import Answer
+from marbury.serve.exchange import account_of
+from marbury.serve.failures import BROKEN, NOT_READY, TOO_LONG, Failure, failure_of
+from marbury.serve.journal import Entry
+from marbury.serve.protocols.protocol import RatingProtocol
+from marbury.serve.service import Service
+
+log = logging.getLogger("marbury.serve")
+
+
+class Rated:
+    """One request to one endpoint that says what the classifiers think."""
+
+    def __init__(
+        self,
+        protocol: RatingProtocol,
+        service: Service,
+        request_id: str,
+        headers: Mapping[str, str],
+        answer: Answer,
+    ) -> None:
+        self._protocol = protocol
+        self._service = service
+        self._answer = answer
+        self._loan = service.policies.lend(account_of(headers) or request_id)
+        self._began = time.perf_counter()
+        self.entry = Entry(id=request_id, time=time.time(), route=protocol.route)
+        if self._loan is not None:
+            self.entry.policy, self.entry.candidate = self._loan.judge.version, self._loan.candidate
+
+    async def run(self, body: bytes) -> None:
+        """Answer the request, whatever happens."""
+        try:
+            async with asyncio.timeout(self._service.settings.max_seconds):
+                await self._run(body)
+        except TimeoutError:
+            self.entry.error = f"longer than max_seconds = {self._service.settings.max_seconds:g}"
+            await self._fail(TOO_LONG)
+        except MarburyError as error:
+            self.entry.error = str(error)
+            self.entry.judging_failed = isinstance(error, GuardError)
+            await self._fail(failure_of(error))
+        except asyncio.CancelledError:
+            self.entry.outcome = "disconnected"
+            raise
+        except Exception:  # a mistake of ours closes like any other failure
+            log.exception("request %s", self.entry.id)
+            self.entry.error = "a mistake in the proxy: see the log"
+            await self._fail(BROKEN)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Write the request's row; waits for nothing."""
+        self.entry.status = self._answer.status
+        self.entry.seconds = round(time.perf_counter() - self._began, 6)
+        self._service.record(self.entry, self._loan.judge if self._loan else None)
+        if self._loan is not None:
+            self._service.policies.end(self._loan)
+
+    async def _run(self, body: bytes) -> None:
+        if self._loan is None:
+            await self._fail(NOT_READY)
+            return
+        began = time.perf_counter()
+        try:
+            value = await self._protocol.answer(body, self._loan.judge, self._service.settings, self.entry)
+        finally:
+            self.entry.judging_seconds = time.perf_counter() - began
+        await self._answer.whole(200, msgspec.json.encode(value))
+
+    async def _fail(self, failure: Failure) -> None:
+        self.entry.outcome = failure.outcome
+        await self._answer.fail(failure)
