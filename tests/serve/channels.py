@@ -8,11 +8,23 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import messages_events as say
+import rig_responses as responses
+import test_completions as completions
+import test_litellm as litellm
 import test_messages_request as messages
 import test_request as chat
-from rig import CHANNELS, DONE, event, in_channel, tale, whole
+import test_responses_request as responses_request
+from rig import ASK, CHANNELS, DONE, event, in_channel, tale, whole
 
-CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
+CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
+MESSAGES, LITELLM = "/v1/messages", "/beta/litellm_basic_guardrail_api"
+# A harmless request of each endpoint that asks a model.
+HARMLESS: dict[str, dict[str, Any]] = {
+    CHAT: {"messages": ASK},
+    COMPLETIONS: {"prompt": "Tell me a tale."},
+    RESPONSES: {"input": "Tell me a tale."},
+    MESSAGES: {"messages": ASK, "max_tokens": 9},
+}
 BAD = "a forbidden thing"
 ESCAPED = '{"a": "\\u0066orbidd\\u0065n thing"}'
 Guarded = Literal["judged", "refused", "left out", "breaks off"]
@@ -21,6 +33,12 @@ SHAPES = frozenset(
     (
         "too many choices",
         "choices of another type",
+        "no prompt",
+        "no input",
+        "an empty list",
+        "an empty input",
+        "too many prompts",
+        "too many items",
         "no messages",
         "no list of messages",
         "no content",
@@ -64,9 +82,29 @@ def asked(
     ]
 
 
+PROMPTS: dict[str, dict[str, Any]] = {
+    "prompt": {"prompt": BAD},
+    "list of prompts": {"prompt": ["green", BAD]},
+    "suffix": {"prompt": "green", "suffix": BAD},
+    "stop": {"prompt": "green", "stop": ["hills", BAD]},
+}
+
+
+def to_litellm(kind: str, **fields: Any) -> dict[str, Any]:
+    return {**litellm.ABOUT, "input_type": kind, "texts": [], **fields}
+
+
 REQUESTS = [
     *asked(CHAT, chat.PLACES, chat.REFUSED),
+    *asked(COMPLETIONS, PROMPTS, completions.REFUSED),
+    *asked(RESPONSES, responses_request.PLACES, responses_request.REFUSED),
     *asked(MESSAGES, messages.PLACES, messages.REFUSED),
+    *(Request(LITELLM, name, "judged", to_litellm("request", **fields)) for name, fields in litellm.BAD.items()),
+    Request(LITELLM, "escapes in a call", "judged", to_litellm("request", tool_calls=[litellm.CALL])),
+    Request(LITELLM, "unknown text", "refused", to_litellm("request", documents=[BAD]), "documents"),
+    Request(LITELLM, "a reply's texts", "judged", to_litellm("response", texts=["green", BAD])),
+    Request(LITELLM, "a reply's call", "judged", to_litellm("response", tool_calls=[litellm.TOOL])),
+    Request(LITELLM, "escapes in a reply's call", "judged", to_litellm("response", tool_calls=[litellm.CALL])),
 ]
 
 ERROR = b'{"error": {"message": "a forbidden thing"}}'
@@ -96,6 +134,30 @@ def _message(channel: str, guarded: Guarded, block: dict[str, Any], *deltas: dic
 
 _TEXT = {"type": "text", "text": "green"}
 _LOGPROBS = {"content": [{"token": BAD, "logprob": -1, "bytes": None, "top_logprobs": []}]}
+
+
+def _completion(channel: str, guarded: Guarded, choice: dict[str, Any], **beside: Any) -> Reply:
+    said = {"index": 0, "text": "green", "finish_reason": "stop", **choice}
+    streamed = [b"data: " + completions.body([said], **beside) + b"\n\n", DONE]
+    return Reply(COMPLETIONS, channel, guarded, streamed, completions.body([said], **beside))
+
+
+def _event(kind: str, **values: Any) -> list[bytes]:
+    """A streamed response with one odd event."""
+    speech = responses.Speech()
+    speech.say(kind, **values)
+    speech.item("output_text", "green")
+    return speech.end()
+
+
+def _response(channel: str, guarded: Guarded, item: dict[str, Any]) -> Reply:
+    """A response with one odd item."""
+    streamed = _event("response.output_item.added", output_index=1, item=item)
+    return Reply(RESPONSES, channel, guarded, streamed, responses.whole(item))
+
+
+_GREEN = responses.whole(responses.item_of("output_text", "green"))
+_PART = {"type": "output_text", "text": "green", "annotations": [{"title": BAD}], "logprobs": [{"token": BAD}]}
 
 REPLIES = [
     *(Reply(CHAT, name, "judged", tale(BAD, name), whole(in_channel(name, BAD))) for name in CHANNELS),
@@ -128,6 +190,46 @@ REPLIES = [
     ),
     Reply(CHAT, "error in a reply", "breaks off", [b"data: " + ERROR + b"\n\n"], ERROR),
     Reply(CHAT, "error message", "judged", [ERROR], ERROR, 422),
+    _completion("text", "judged", {"text": BAD}),
+    _completion("logprobs", "left out", {"logprobs": {"tokens": [BAD], "token_logprobs": [-1.0]}}),
+    _completion("unknown field of a choice", "left out", {"note": BAD}),
+    _completion("unknown field of a reply", "left out", {}, note=BAD),
+    _completion("text that is no string", "breaks off", {"text": [BAD]}),
+    _completion("a choice that was not asked for", "breaks off", {"index": 3, "text": BAD}),
+    Reply(COMPLETIONS, "error in a reply", "breaks off", [b"data: " + ERROR + b"\n\n"], ERROR),
+    Reply(COMPLETIONS, "error message", "judged", [ERROR], ERROR, 422),
+    *(
+        Reply(RESPONSES, name, "judged", responses.spoken(name, BAD), responses.whole(responses.item_of(name, BAD)))
+        for name in responses.CHANNELS
+    ),
+    Reply(
+        RESPONSES,
+        "escaped arguments",
+        "judged",
+        responses.spoken("arguments", ESCAPED),
+        responses.whole(responses.item_of("arguments", ESCAPED)),
+    ),
+    _response(
+        "annotations and logprobs",
+        "left out",
+        {"type": "message", "id": "m", "status": "completed", "role": "assistant", "content": [_PART]},
+    ),
+    Reply(
+        RESPONSES,
+        "unknown field of a reply",
+        "left out",
+        _event("response.queued", note=BAD),
+        responses.whole(responses.item_of("output_text", "green"), note=BAD),
+    ),
+    Reply(RESPONSES, "unknown event", "left out", _event("response.audio.transcript.delta", delta=BAD), _GREEN),
+    _response("unknown item", "breaks off", {"type": "web_search_call", "id": "w", "query": BAD}),
+    _response(
+        "unknown part",
+        "breaks off",
+        {"type": "message", "id": "m", "content": [{"type": "output_audio", "transcript": BAD}]},
+    ),
+    Reply(RESPONSES, "error in a reply", "breaks off", [b"data: " + ERROR + b"\n\n"], ERROR),
+    Reply(RESPONSES, "error message", "judged", [ERROR], ERROR, 422),
     *(Reply(MESSAGES, name, "judged", say.tale(BAD, name), say.whole(say.content(name, BAD))) for name in say.CHANNELS),
     Reply(
         MESSAGES,

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from marbury.errors import ModelError
 from marbury.guard import AsyncWatch, JudgedRequest, Released
 from marbury.serve.journal import OutputVerdict
+from marbury.serve.protocols.escapes import Unescaping
 from marbury.serve.protocols.plain import word
 from marbury.serve.protocols.protocol import Asked
 from marbury.serve.protocols.responses.events import EventWriter
@@ -127,8 +128,11 @@ class ResponseGate:
         slot = self._slot(item, where)
         if slot.closed:
             raise ModelError("the upstream went on with a text that it had ended")
+        slot.arrived += text
+        self._plan_read(item, slot, slot.escapes.feed(text) if slot.escapes else text)
+
+    def _plan_read(self, item: OpenItem, slot: Slot, text: str) -> None:
         if text:
-            slot.arrived += text
             self._step(slot.watch, text, Op("text", item, slot))
 
     def _plan_done(self, item: OpenItem, where: Place, full: str) -> None:
@@ -139,6 +143,8 @@ class ResponseGate:
         if full.startswith(slot.arrived):
             self._plan_text(item, where, full[len(slot.arrived) :])
         slot.closed = True
+        if slot.escapes:
+            self._plan_read(item, slot, slot.escapes.feed("", last=True))
         self._step(slot.watch, None, Op("rest", item, slot))
 
     def _plan_item_done(self, said: Item, index: int) -> None:
@@ -171,7 +177,8 @@ class ResponseGate:
     def _slot(self, item: OpenItem, where: Place) -> Slot:
         slot = item.slots.get(where)
         if slot is None:
-            slot = item.slots[where] = Slot(where, watch=self._judged.watch())
+            escapes = Unescaping() if where[0] == "arguments" else None
+            slot = item.slots[where] = Slot(where, watch=self._judged.watch(), escapes=escapes)
             self._ops.append(Op("slot", item, slot))
         return slot
 
@@ -203,7 +210,8 @@ class ResponseGate:
         if slot is None:
             item.called += result.text
         else:
-            self._writer.text(item, slot, result.text)
+            text = slot.escapes.release(len(result.text)) if slot.escapes else result.text
+            self._writer.text(item, slot, text)
         if result.stopped:
             self._stop()
         elif last and slot is not None:
