@@ -81,6 +81,7 @@ async def test_a_new_guard_takes_over_and_no_stream_is_dropped() -> None:
             assert service.judge is not old
             assert await ask(guarded) == "Once there was a forbidden [content_filter]"
             assert await before == f"{STORY} [stop]"
+            eventually(lambda: len(journal) == 2)  # a row is written after its answer has ended
             assert [row.policy for row in sorted(journal, key=lambda row: row.time)] == ["v1", "v2"]
             eventually(lambda: not service.policies._retired)
             assert "marbury_policy_swaps 1.0" in (await http("GET", f"{url}/metrics"))[2].decode()
