@@ -162,6 +162,16 @@ def options(value: Any, where: str) -> list[str]:
     return []
 
 
+def words(value: Any, where: str) -> list[str]:
+    """An object of words, numbers and switches."""
+    if not isinstance(value, dict):
+        raise RequestError(f"{where} must be an object", where)
+    for field, part in value.items():
+        check = word if isinstance(part, str) and part else nothing
+        check(part, f"{where}.{field}")
+    return []
+
+
 def decoded(body: bytes) -> dict[str, Any]:
     """The object in a body.
 

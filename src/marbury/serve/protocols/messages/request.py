@@ -14,6 +14,7 @@ from marbury.errors import RequestError
 from marbury.records import Message, Role
 from marbury.serve.protocols import fields
 from marbury.serve.protocols.fields import Check
+from marbury.serve.protocols.media import ANTHROPIC, set_aside
 from marbury.serve.protocols.protocol import Asked
 
 _ROLES: tuple[Role, ...] = ("user", "assistant", "system")
@@ -27,7 +28,8 @@ def read_request(body: bytes, max_messages: int) -> Asked:
         RequestError: it is not JSON, or has a field that cannot be read or guarded.
     """
     request = fields.decoded(body)
-    messages = judged_messages(request, max_messages)
+    plain, unread = set_aside(request.get("messages"), "messages", ANTHROPIC)
+    messages = judged_messages({**request, "messages": plain}, max_messages)
     return Asked(
         messages=messages,
         model=request.get("model") or "",
@@ -35,6 +37,7 @@ def read_request(body: bytes, max_messages: int) -> Asked:
         include_usage=True,
         choices=1,
         payload=msgspec.json.encode(request),
+        unread=unread,
     )
 
 
@@ -133,16 +136,6 @@ def _unread(value: Any, where: str) -> list[str]:
     raise RequestError(f"{where} cannot be read, so it is refused: send the block without it", where)
 
 
-def _words(value: Any, where: str) -> list[str]:
-    """An object of words, numbers and switches."""
-    if not isinstance(value, dict):
-        raise RequestError(f"{where} must be an object", where)
-    for field, part in value.items():
-        check = fields.word if isinstance(part, str) and part else fields.nothing
-        check(part, f"{where}.{field}")
-    return []
-
-
 def _user(value: Any, where: str) -> list[str]:
     """An id, which is not read; where it is more than a word, it is read like any text."""
     if isinstance(value, str) and not fields.is_word(value):
@@ -194,8 +187,8 @@ _FIELDS: dict[str, Check] = {
     "service_tier": fields.word,
     "inference_geo": fields.word,
     "speed": fields.word,
-    "thinking": _words,
-    "cache_control": _words,
+    "thinking": fields.words,
+    "cache_control": fields.words,
     "output_config": _in({"effort": fields.word, "format": fields.read}),
     "output_format": fields.read,
     "tools": _tools,
@@ -206,19 +199,19 @@ _IN_TOOL: dict[str, Check] = {
     "description": fields.text,
     "input_schema": fields.read,
     "input_examples": fields.read,
-    "cache_control": _words,
+    "cache_control": fields.words,
     "allowed_callers": _callers,
 }
 _BLOCKS: dict[str, dict[str, Check]] = {
-    "text": {"text": fields.text, "cache_control": _words},
+    "text": {"text": fields.text, "cache_control": fields.words},
     "thinking": {"thinking": fields.text, "signature": _unread},
     "tool_use": {
         "id": fields.word,
         "name": fields.text,
         "input": fields.read,
-        "cache_control": _words,
-        "caller": _words,
+        "cache_control": fields.words,
+        "caller": fields.words,
     },
-    "tool_result": {"tool_use_id": fields.word, "content": _text_blocks, "cache_control": _words},
+    "tool_result": {"tool_use_id": fields.word, "content": _text_blocks, "cache_control": fields.words},
 }
 _NEEDED = {"text": ["text"], "thinking": ["thinking"], "tool_use": ["name", "input"], "tool_result": []}
