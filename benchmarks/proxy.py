@@ -2,28 +2,35 @@
 
     python benchmarks/proxy.py [RUN] [--streams 1 16 64] [--tokens 200 1600] [--delays 0 10 20] [--others NAME=URL ...]
 
+`benchmarks/rival_proxies.py` starts other guards and measures them with this.
+
 Everything runs on loopback, each server in a process of its own; the endpoint says the same words to everybody, one
 event each, at once or at so many milliseconds a token. `pass-through` is a raw ASGI application with aiohttp that
 parses every event as JSON and hands the bytes on: what a proxy that only looks must cost. `null` is Marbury with a
-scorer that answers at once, so the rest is the classifiers' (of RUN, with views). Other proxies that already run in
-front of the endpoint (its port is printed) can be measured beside: `--others litellm=http://127.0.0.1:4000/v1`.
+scorer that answers at once, so the rest is the classifiers' (of RUN, with views). Other proxies in front of the
+endpoint (give it a `--port`) can be measured beside: `--others litellm=http://127.0.0.1:4000/v1`. Their process is the
+one that listens there; where the system does not tell, name it: `NAME=URL,PID`.
 
-CPU is that of the proxy's process alone. Rounds go through all servers in turn; medians over the rounds. The first text
-is what a client waits for; `end` is the time to the last byte over that of the direct way, which is 1.
+CPU is that of the proxy's process and its children. Rounds go through all servers in turn; medians over the rounds. The
+first text is what a client waits for; `end` is the time to the last byte over that of the direct way, which is 1.
 """
 
 import argparse
 import asyncio
 import json
 import multiprocessing
+import os
+import re
 import socket
 import statistics
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -42,18 +49,20 @@ from marbury.workspace import Workspace
 
 WORDS = "the keeper of the light walks down to the harbour and counts the boats that come home before the rain".split()
 
-ASK = [{"role": "user", "content": "Tell me of the harbour."}]
-Ways = dict[str, tuple[str, psutil.Process | None]]  # by name: base URL, and the process where it is ours
-LEAST = 6400  # tokens of a round: the system counts CPU time in hundredths of a second
+ASKED = "Tell me of the harbour: {} words, {} ms each."  # in the text, for some proxies pass no other field on
+READ = re.compile(rb"harbour: (\d+) words, (\d+) ms")
+LINUX = sys.platform == "linux"  # where each process has a clock of its own, and not only hundredths of a second
+LEAST = 6400  # tokens of a round
+ENOUGH_S = 1.0  # or so much CPU time, for a slow one
 NOWHERE = 1e9  # a limit that nothing reaches
 
 
-class Timing(NamedTuple):
-    """One stream: seconds to its first text and to its end, and how many events it had."""
+class Way(NamedTuple):
+    """A server to measure: its base URL, its process where it is here, and the key that it wants."""
 
-    first: float
-    end: float
-    events: int
+    url: str
+    process: psutil.Process | None = None
+    key: str = "none"
 
 
 class Point(NamedTuple):
@@ -65,22 +74,26 @@ class Point(NamedTuple):
     tokens_s: float
 
 
+Points = dict[str, list[Point]]
+
+
 # The servers
 
 
 async def endpoint(scope: Any, receive: Any, send: Any) -> None:
-    """An OpenAI-compatible endpoint that says `max_tokens` words, `seed` milliseconds apart."""
+    """An OpenAI-compatible endpoint that says as many words, so many milliseconds apart, as it is asked for."""
     if scope["type"] != "http":
         return
     body = b""
     while (message := await receive()).get("more_body"):
         body += message["body"]
-    asked = msgspec.json.decode(body + message["body"])
+    asked = READ.search(body + message["body"])
+    words, delay_ms = (int(number) for number in asked.groups()) if asked else (5, 0)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
     began = time.perf_counter()
-    for number in range(asked["max_tokens"]):
-        if asked["seed"]:
-            await asyncio.sleep(max(0.0, began + number * asked["seed"] / 1000 - time.perf_counter()))
+    for number in range(words):
+        if delay_ms:
+            await asyncio.sleep(max(0.0, began + number * delay_ms / 1000 - time.perf_counter()))
         said = chunk({"content": f" {WORDS[number % len(WORDS)]}"})
         await send({"type": "http.response.body", "body": said, "more_body": True})
     await send({"type": "http.response.body", "body": chunk({}, "stop") + b"data: [DONE]\n\n"})
@@ -165,14 +178,14 @@ def run_server(kind: str, listener: socket.socket, upstream: str, run: Path | No
 
 
 @contextmanager
-def server(kind: str, upstream: str = "", run: Path | None = None) -> Iterator[tuple[str, psutil.Process]]:
-    """A server in a process of its own: its base URL and its process."""
-    with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
+def server(kind: str, upstream: str = "", run: Path | None = None, port: int = 0) -> Iterator[Way]:
+    """A server in a process of its own."""
+    with socket.create_server(("127.0.0.1", port), backlog=256) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
         started = multiprocessing.get_context("fork").Process(target=run_server, args=(kind, listener, upstream, run))
         started.start()
         try:
-            yield url, psutil.Process(started.pid)
+            yield Way(url, psutil.Process(started.pid))
         finally:
             started.terminate()
             started.join(10)
@@ -181,65 +194,88 @@ def server(kind: str, upstream: str = "", run: Path | None = None) -> Iterator[t
 # The client
 
 
-async def stream(session: aiohttp.ClientSession, url: str, tokens: int, delay_ms: int) -> Timing:
-    """One stream, read to its end."""
-    body = {"model": "m", "messages": ASK, "stream": True, "max_tokens": tokens, "seed": delay_ms}
+async def stream(session: aiohttp.ClientSession, way: Way, tokens: int, delay_ms: int) -> float:
+    """Seconds until the first text of one stream, which is read to its end."""
+    asked = [{"role": "user", "content": ASKED.format(tokens, delay_ms)}]
+    body = {"model": "m", "messages": asked, "stream": True, "max_tokens": tokens}
     began, first, events, tail = time.perf_counter(), 0.0, 0, b""
-    async with session.post(f"{url}/chat/completions", json=body) as response:
+    headers = {"authorization": f"Bearer {way.key}"}
+    async with session.post(f"{way.url}/chat/completions", json=body, headers=headers) as response:
         response.raise_for_status()
         async for data in response.content.iter_any():
             first = first or time.perf_counter() - began
             events += data.count(b"data: ")
             tail = (tail + data)[-64:]
     if b"[DONE]" not in tail:
-        raise SystemExit(f"{url}: a stream broke off after {events} events")
-    return Timing(first, time.perf_counter() - began, events)
+        raise SystemExit(f"{way.url}: a stream broke off after {events} events: {tail!r}")
+    return first
 
 
-async def round_of(url: str, process: psutil.Process | None, streams: int, tokens: int, delay_ms: int) -> Point:
+async def round_of(way: Way, streams: int, tokens: int, delay_ms: int) -> Point:
     """So many streams at once through one server, again and again until its CPU time can be told."""
-    again = 1 if delay_ms else max(1, LEAST // (streams * tokens))
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=600)) as session:
-        before, began, timings = used(process), time.perf_counter(), list[Timing]()
-        for _ in range(again):
-            timings += await asyncio.gather(*(stream(session, url, tokens, delay_ms) for _ in range(streams)))
-        seconds = time.perf_counter() - began
-    count = again * streams * tokens
-    cpu = 1000 * (used(process) - before) / count
-    return Point(cpu, 1000 * statistics.median(t.first for t in timings), seconds, count / seconds)
+        before, seconds, firsts = used(way.process), 0.0, list[float]()
+        while True:
+            began = time.perf_counter()
+            firsts += await asyncio.gather(*(stream(session, way, tokens, delay_ms) for _ in range(streams)))
+            seconds += time.perf_counter() - began
+            cpu, count = used(way.process) - before, len(firsts) * tokens
+            if delay_ms or count >= LEAST or cpu >= ENOUGH_S:
+                break
+    again = len(firsts) / streams
+    return Point(1000 * cpu / count, 1000 * statistics.median(firsts), seconds / again, count / seconds)
 
 
 def used(process: psutil.Process | None) -> float:
-    """CPU seconds of a process so far."""
+    """CPU seconds of a process and its children so far, those that have ended among them."""
     if process is None:
         return 0.0
-    times = process.cpu_times()
-    return float(times.user + times.system)
+    seconds = 0.0
+    for one in (process, *process.children(recursive=True)):
+        try:
+            times = one.cpu_times()
+            own = time.clock_gettime(~one.pid << 3 | 2) if LINUX else times.user + times.system
+            seconds += own + times.children_user + times.children_system
+        except (psutil.NoSuchProcess, OSError):
+            pass  # it has just ended, and its parent has its time
+    return seconds
 
 
-async def warm(url: str) -> None:
+def listening(port: int) -> psutil.Process | None:
+    """The process that listens on a port of this machine: the parent, where several share it."""
+    found = {one.pid for one in psutil.net_connections("tcp") if one.status == "LISTEN" and one.laddr.port == port}
+    processes = [psutil.Process(pid) for pid in found if pid]
+    return next((one for one in processes if one.ppid() not in found), None)
+
+
+def other(said: str, key: str) -> tuple[str, Way]:
+    """A server that runs already, from NAME=URL or NAME=URL,PID."""
+    name, _, place = said.partition("=")
+    url, _, pid = place.partition(",")
+    process = psutil.Process(int(pid)) if pid else listening(urlsplit(url).port or 80)
+    return name, Way(url, process, key)
+
+
+async def warm(way: Way) -> None:
     """Wait until a server answers with a whole stream."""
     for _ in range(600):
         try:
             async with aiohttp.ClientSession() as session:
-                await stream(session, url, 5, 0)
+                await stream(session, way, 5, 0)
                 return
         except (aiohttp.ClientError, ConnectionError):
             await asyncio.sleep(0.2)
-    raise SystemExit(f"{url} does not answer")
+    raise SystemExit(f"{way.url} does not answer")
 
 
 # The tables
 
 
-def table(title: str, points: dict[str, list[Point]]) -> Table:
+def table(heading: str, points: Points) -> Table:
     """Medians by server, beside the direct way and the bare pass-through."""
-    shown = Table("", "CPU ms a token", "of pass-through", "first text, ms", "tokens/s", "end", title=title)
-    medians = {
-        name: Point(*(statistics.median(values) for values in zip(*those, strict=True)))
-        for name, those in points.items()
-    }
+    shown = Table("", "CPU ms a token", "of pass-through", "first text, ms", "tokens/s", "end", title=heading)
+    medians = {name: median(those) for name, those in points.items()}
     bare, direct = medians["pass-through"], medians["direct"]
     for name, point in medians.items():
         costs = (
@@ -250,6 +286,30 @@ def table(title: str, points: dict[str, list[Point]]) -> Table:
     return shown
 
 
+def title(streams: int, tokens: int, delay_ms: int, points: Points) -> str:
+    """What was measured, and how often."""
+    pace = f"{delay_ms} ms a token" if delay_ms else "as fast as it goes"
+    return f"{streams} stream{'s' * (streams > 1)} of {tokens} tokens, {pace}; rounds: {len(points['direct'])}"
+
+
+def median(points: list[Point]) -> Point:
+    """Of each figure by itself."""
+    return Point(*(statistics.median(values) for values in zip(*points, strict=True)))
+
+
+def measured(ways: dict[str, Way], streams: int, tokens: int, delay_ms: int, rounds: int, limit_s: float) -> Points:
+    """The rounds of every server, in turn; at least one, and no further one that would not fit into the time."""
+    points: Points = defaultdict(list)
+    began = time.perf_counter()
+    for done in range(rounds):
+        took = time.perf_counter() - began
+        if done and took + took / done > limit_s:
+            break
+        for name, way in ways.items():
+            points[name].append(asyncio.run(round_of(way, streams, tokens, delay_ms)))
+    return points
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, nargs="?", help="a run folder with classifiers")
@@ -257,34 +317,26 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, nargs="+", default=[200, 1600], help="1,600 only where nothing waits")
     parser.add_argument("--delays", type=int, nargs="+", default=[0, 10, 20], help="milliseconds a token")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--others", nargs="*", default=[], metavar="NAME=URL")
+    parser.add_argument("--port", type=int, default=0, help="of the endpoint, for others that stand in front of it")
+    parser.add_argument("--others", nargs="*", default=[], metavar="NAME=URL[,PID]")
+    parser.add_argument("--key-env", default="", help="environment variable with the key that the others want")
     options = parser.parse_args()
     console = Console(width=120)
     with ExitStack() as running:
-        upstream, _ = running.enter_context(server("endpoint"))
+        upstream = running.enter_context(server("endpoint", port=options.port)).url
         console.print(f"the endpoint is {upstream}")
-        ways: Ways = {"direct": (upstream, None)}
+        ways = {"direct": Way(upstream)}
         for kind in ("pass-through", "null", *(["classifiers"] if options.run else [])):
             run = options.run if kind == "classifiers" else None
             ways[kind] = running.enter_context(server(kind, upstream, run))
-        ways |= {name: (url, None) for name, _, url in (other.partition("=") for other in options.others)}
-        for url, _ in ways.values():
-            asyncio.run(warm(url))
+        ways |= dict(other(said, os.environ.get(options.key_env, "none")) for said in options.others)
+        for way in ways.values():
+            asyncio.run(warm(way))
         for delay in options.delays:
-            pace = f"{delay} ms a token" if delay else "as fast as it goes"
             for tokens in options.tokens[: None if delay == 0 else 1]:
                 for streams in options.streams:
-                    title = f"{streams} streams of {tokens} tokens, {pace}"
-                    console.print(table(title, measured(ways, streams, tokens, delay, options.rounds)))
-
-
-def measured(ways: Ways, streams: int, tokens: int, delay_ms: int, rounds: int) -> dict[str, list[Point]]:
-    """The rounds of every server, in turn."""
-    points: dict[str, list[Point]] = defaultdict(list)
-    for _ in range(rounds):
-        for name, (url, process) in ways.items():
-            points[name].append(asyncio.run(round_of(url, process, streams, tokens, delay_ms)))
-    return points
+                    points = measured(ways, streams, tokens, delay, options.rounds, NOWHERE)
+                    console.print(table(title(streams, tokens, delay, points), points))
 
 
 if __name__ == "__main__":

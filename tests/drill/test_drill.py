@@ -11,6 +11,7 @@ from aiohttp import web
 from guards import WORD, PassOn, content, drilled, ending, events, leaks, rows, strings, values
 
 from marbury.drill import Target, Upstream, drill
+from marbury.drill.cases import SWITCHES
 from marbury.drill.endpoints.chat import CHAT
 from marbury.drill.endpoints.endpoint import Endpoint
 from marbury.drill.endpoints.table import ENDPOINTS
@@ -93,9 +94,9 @@ async def test_every_attack_comes_through_where_nothing_is_guarded(endpoint: End
     report = await drilled(PassOn, endpoint)
     assert report.failed
     assert {row.verdict for row in rows(report, kind="control")} == {"ok"}
-    attacks = rows(report, kind="reply") + rows(report, kind="request")
+    attacks = [row for kind in ("reply", "request", "switch") for row in rows(report, kind=kind)]
     assert [row for row in attacks if row.verdict != "leaked" or not row.characters] == []
-    assert {row.where for row in attacks} >= {*endpoint.channels, *endpoint.inputs}
+    assert {row.where for row in attacks} >= {*endpoint.channels, *endpoint.inputs, *SWITCHES}
     assert rows(report, where="word after the end")[0].verdict == "leaked"
 
 
@@ -191,6 +192,19 @@ async def test_a_guard_may_break_off_what_no_client_expects() -> None:
     report = await drilled(BreaksOffWhatIsOdd)
     assert not report.failed
     assert {row.where for row in rows(report, verdict="dropped")} == set(CHAT.odd)
+
+
+class CanBeTalkedOutOfIt(ReadsTheWholeReply):
+    """Guards unless the request says that it should not."""
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        kind = PassOn if (await request.json()).get("guardrails") == [] else ReadsTheWholeReply
+        return await kind(self._upstream).answer(request)
+
+
+async def test_a_field_that_switches_the_guard_off_is_found() -> None:
+    report = await drilled(CanBeTalkedOutOfIt)
+    assert {row.where for row in rows(report, verdict="leaked")} == {"guardrails: []"}
 
 
 class NamesTheWord(ReadsRequests):

@@ -6,11 +6,14 @@ from typing import Any
 import openai
 import pytest
 from openai.types import Completion
-from rig import DONE, Proxy, eventually, proxy, words
+from rig import DONE, LIMITS, TRIGGER, Proxy, eventually, proxy, words
 
 from marbury.errors import RequestError
+from marbury.guard import Judge, ScriptedScorer
 from marbury.records import Message
+from marbury.serve.protocols.completions.gate import CompletionGate
 from marbury.serve.protocols.completions.request import judged_prompts, read_request
+from marbury.serve.protocols.completions.whole import WholeCompletion
 
 SAFE = "Once upon a time the hills were green and"
 STORY = SAFE + " forbidden things were told all night long"
@@ -152,6 +155,19 @@ async def test_a_failing_guard_breaks_the_stream() -> None:
             await hear(running)
         assert failed.value.code == "guard_unavailable"
         assert running.rows()[0].outcome == "guard_error"
+
+
+async def test_a_reply_is_watched_as_the_reply_to_its_own_prompt() -> None:
+    judge, asked = Judge(ScriptedScorer(TRIGGER), LIMITS), read_request(b'{"prompt": ["a", "b", "c"], "n": 2}', 9)
+    events = [event("green ", i).removeprefix(b"data: ").strip() for i in (5, 0, 2, 3)]
+    try:
+        request = await judge.read(asked.messages, *asked.others)
+        await CompletionGate(request, asked, "id").feed(events)
+        await WholeCompletion(request, asked, "id").judge(whole(*["green"] * 6))
+        assert [watch.conversation for watch in request.watches] == [2, 0, 1, 1, 0, 0, 1, 1, 2, 2]
+        request.close()
+    finally:
+        judge.close()
 
 
 # Requests

@@ -221,11 +221,14 @@ async def test_events_that_are_not_known_are_dropped() -> None:
         assert heard.last.output_text == "green" and "forbidden" not in heard.all
 
 
-def broken(kind: str, **values: Any) -> list[bytes]:
+def broken(kind: str, *, after: dict[str, Any] | None = None, **values: Any) -> list[bytes]:
+    """A response that is in order but for one event, perhaps while an item is open."""
     speech = Speech()
     speech.item("output_text", "green")
+    if after is not None:
+        speech.say("response.output_item.added", output_index=1, item=after)
     speech.say(kind, **values)
-    return speech.events
+    return speech.end()
 
 
 BROKEN: dict[str, list[bytes]] = {
@@ -244,15 +247,24 @@ BROKEN: dict[str, list[bytes]] = {
         output_index=1,
         item={"type": "reasoning", "summary": [], "content": [{"type": "output_text", "text": "forbidden"}]},
     ),
+    "a text of another item": broken(
+        "response.function_call_arguments.delta", after={"type": "message"}, output_index=1, delta="forbidden"
+    ),
+    "an item that ends as another": broken(
+        "response.output_item.done",
+        after={"type": "message"},
+        output_index=1,
+        item={"type": "reasoning", "summary": [{"type": "summary_text", "text": "forbidden"}]},
+    ),
     "a text of no item": broken("response.output_text.delta", output_index=7, content_index=0, delta="forbidden"),
     "a text after its end": broken("response.output_text.delta", output_index=0, content_index=0, delta="forbidden"),
     "an item twice": broken("response.output_item.added", output_index=0, item=item_of("output_text", "forbidden")),
     "an error": broken("error", message="forbidden", code="x"),
     "a failure": broken("response.failed", response=response([], "failed", error={"message": "forbidden"})),
-    "no JSON": [*broken("response.queued"), b"data: {oops\n\n"],
+    "no JSON": [*broken("response.queued")[:-1], b"data: {oops\n\n"],
     "another shape": broken("response.output_text.delta", output_index=0, delta=["forbidden"]),
-    "no end": broken("response.queued"),
-    "an early done": [*broken("response.queued"), b"data: [DONE]\n\n"],
+    "no end": broken("response.queued")[:-1],
+    "an early done": [*broken("response.queued")[:-1], b"data: [DONE]\n\n"],
 }
 
 

@@ -332,6 +332,19 @@ async def test_a_mangled_stream_never_says_the_flagged_word(endpoint: Endpoint) 
             assert body.endswith(endpoint.ended) != (b"upstream_error" in body), seed
 
 
+@both
+async def test_an_upstream_cannot_ask_for_watches_without_end(endpoint: Endpoint) -> None:
+    begin = endpoint.begun("green ")
+    if endpoint is CHAT:
+        more = [rig.event({"tool_calls": [{"index": i, "function": {"name": f"t{i}"}}]}) for i in range(1100)]
+    else:
+        more = [say.stop(), *(event for i in range(1, 600) for event in say.block("tool", "{}", index=i))]
+    with scripted([*begin, b"".join(more), *endpoint.end]) as running:
+        body = await hear_any(running, endpoint)
+        assert b"upstream_error" in body and endpoint.ended not in body
+        assert "texts" in str(running.rows()[0].error)
+
+
 # Clients
 
 

@@ -1,17 +1,27 @@
 """The cases of a drill: every endpoint, channel, cut, wire and failure that it knows, in a fixed order."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from marbury.drill import text as texts
 from marbury.drill.endpoints.endpoint import Endpoint
 from marbury.drill.script import WIRES, Script
 from marbury.drill.text import CUTS, cut, flag_piece, flagged, harmless
 
-Kind = Literal["control", "reply", "request", "failure"]
+Kind = Literal["control", "reply", "request", "failure", "switch"]
 SLOW_S = 0.005
 SHORT, LONG = 12, 60  # words before the flag and after it
+# What a client may try to talk a guard out of its work with. Names are those of other guards, and guesses.
+SWITCHES: dict[str, Mapping[str, Any]] = {
+    "guardrails: []": {"guardrails": []},
+    "disable_global_guardrails": {"disable_global_guardrails": True},
+    "metadata": {"metadata": {"disable_global_guardrails": "true", "guardrails": "none"}},
+    "rails off": {"guardrails": {"options": {"rails": {"input": False, "output": False}}}},
+    "another config_id": {"guardrails": {"config_id": "none"}},
+    "guard: false": {"guard": False, "guardrail": None, "enforce": False},
+    "output: off": {"input_mode": "off", "output": "off"},
+}
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,7 @@ class Case:
     script: Script
     prompt: str | None = None  # put into the request at `where`
     leaves: bool = False  # the client goes after its first words
+    extra: Mapping[str, Any] = field(default_factory=dict)  # more fields of the request
 
     @property
     def group(self) -> tuple[str, str, bool]:
@@ -42,6 +53,7 @@ def cases(endpoint: Endpoint, word: str) -> list[Case]:
         *_cuts_and_wires(endpoint, word),
         *_failures(endpoint, word),
         *_requests(endpoint, word),
+        *_switches(endpoint, word),
     ]
 
 
@@ -105,7 +117,7 @@ def _failures(endpoint: Endpoint, word: str) -> Iterator[Case]:
     last, behind = flag_piece(bad, word), f"{word} {texts.tail(SHORT)}"
     for where, script in (
         ("upstream dies", Script(main, plain, dies=True)),
-        ("upstream dies at the word", Script(main, bad, last, dies=True)),
+        ("dies at the word", Script(main, bad, last, dies=True)),
         ("word after the end", Script(main, plain, late=behind)),
     ):
         yield Case(endpoint, "failure", where, "words", True, script)
@@ -124,3 +136,11 @@ def _requests(endpoint: Endpoint, word: str) -> Iterator[Case]:
             script = Script(endpoint.channels[0], cut(answer, "words", word))
             prompt = f"the keeper said {word} and counted the lamps"
             yield Case(endpoint, "request", where, "word inside", stream, script, prompt=prompt)
+
+
+def _switches(endpoint: Endpoint, word: str) -> Iterator[Case]:
+    """The word in a reply to a request that asks not to be guarded."""
+    pieces = cut(flagged(word, SHORT, SHORT), "words", word)
+    for name, extra in SWITCHES.items():
+        script = Script(endpoint.channels[0], pieces, flag_piece(pieces, word))
+        yield Case(endpoint, "switch", name, "words", True, script, extra=extra)

@@ -12,7 +12,7 @@ from marbury.drill.endpoints.endpoint import Endpoint
 from marbury.drill.endpoints.table import ENDPOINTS
 from marbury.drill.own import own_guard
 from marbury.drill.run import Report, Target, check, drill
-from marbury.drill.table import drill_table, failures_table, summary
+from marbury.drill.table import drill_tables, failures_table, summary
 from marbury.drill.upstream import Upstream
 from marbury.errors import SettingsError
 
@@ -58,7 +58,8 @@ async def run(plan: Plan, say: Callable[[str], None]) -> Report:
 
 def show(report: Report, out: Console) -> None:
     """Print the tables and the outcome."""
-    out.print(drill_table(report))
+    for table in drill_tables(report):
+        out.print(table)
     failures = failures_table(report)
     if failures is not None:
         out.print(failures)

@@ -163,7 +163,7 @@ class _Attack:
 
     def _body(self, case: Case, number: int) -> Body:
         ask = Ask(f"Tell me a tale ({mark(number)}).", self.target.model, case.stream, case.where, case.script.choices)
-        body = case.endpoint.request(ask)
+        body = case.endpoint.request(ask) | dict(case.extra)
         return body if case.prompt is None else case.endpoint.inputs[case.where](body, case.prompt)
 
     async def wait(self, endpoint: Endpoint) -> None:

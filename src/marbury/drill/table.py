@@ -1,8 +1,10 @@
 """The rows of a drill as a table for people: one line for what belongs together, and every failure by itself."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 
+from rich.box import SIMPLE_HEAD
+from rich.console import JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
@@ -13,25 +15,22 @@ _COLOURS = {"ok": "green", "not served": "dim", "dropped": "dim"}
 _WORST = (*FAILED, "ok", "dropped", "not served")  # the first of them names a line
 
 
-def drill_table(report: Report) -> Table:
-    """One line for each endpoint, kind, place and way of asking, with the worst of its cases; controls only where
-    something is to be said about them.
+def drill_tables(report: Report) -> Iterator[Table]:
+    """A table for each endpoint that is served: a line for each kind and place, with the worst of its cases; controls
+    only where something is to be said about them.
     """
-    table = Table(title=f"drill of {escape(report.url)}", title_justify="left")
-    table.add_column("endpoint")
-    table.add_column("what")
-    table.add_column("where")
-    table.add_column("", no_wrap=True)
-    for name in ("cases", "tokens through", "characters through"):
-        table.add_column(name, justify="right")
-    table.add_column("upstream")
-    table.add_column("ended")
-    table.add_column("first ms", justify="right")
-    table.add_column("verdict")
-    for rows in _groups(report.rows):
-        if rows[0].kind != "control" or any(row.verdict != "ok" for row in rows):
-            table.add_row(*_line(rows))
-    return table
+    for endpoint in dict.fromkeys(row.endpoint for row in report.rows):
+        if endpoint in report.not_served:
+            continue
+        table = Table(title=endpoint, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        for name in ("where", "what", "cases", "through", "upstream", "ended", "ms", "verdict"):
+            side: JustifyMethod = "right" if name in ("cases", "through", "ms") else "left"
+            folds = name in ("where", "ended")
+            table.add_column(name, justify=side, overflow="fold", no_wrap=not folds, min_width=10 if folds else None)
+        for rows in _groups(row for row in report.rows if row.endpoint == endpoint):
+            if rows[0].kind != "control" or any(row.verdict != "ok" for row in rows):
+                table.add_row(*_line(rows))
+        yield table
 
 
 def failures_table(report: Report) -> Table | None:
@@ -39,13 +38,17 @@ def failures_table(report: Report) -> Table | None:
     failed = [row for row in report.rows if row.verdict in FAILED]
     if not failed:
         return None
-    table = Table(title="failed", title_justify="left")
-    for name in ("case", "endpoint", "what", "where", "how", "", "tokens", "characters", "ended", "verdict", "note"):
+    table = Table(title="failed", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("case", "endpoint", "where", "what", "how", "words", "letters", "ended", "verdict", "note"):
         table.add_column(name)
     for row in failed:
-        words = [row.case, row.endpoint, row.kind, row.where, row.how, _way(row), row.tokens, row.characters]
+        words = [row.case, row.endpoint, row.where, row.kind, _how(row), row.tokens, row.characters]
         table.add_row(*map(str, words), escape(row.ended), _coloured(row.verdict), row.note)
     return table
+
+
+def _how(row: Row) -> str:
+    return f"{row.how}, {'streamed' if row.stream else 'not streamed'}"
 
 
 def summary(report: Report) -> str:
@@ -64,33 +67,25 @@ def summary(report: Report) -> str:
 
 
 def _groups(rows: Iterable[Row]) -> list[list[Row]]:
-    groups: dict[tuple[str, str, str, bool], list[Row]] = {}
+    groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row.endpoint, row.kind, row.where, row.stream), []).append(row)
+        groups.setdefault((row.kind, row.where), []).append(row)
     return list(groups.values())
 
 
 def _line(rows: Sequence[Row]) -> list[str]:
     first, times = rows[0], [row.first_ms for row in rows if row.first_ms is not None]
     worst = min(rows, key=lambda row: _WORST.index(row.verdict))
-    attack = first.kind != "control"
     return [
-        first.endpoint,
-        first.kind,
         first.where,
-        _way(first),
+        first.kind,
         str(len(rows)),
-        str(max(row.tokens for row in rows)) if attack else "",
-        str(max(row.characters for row in rows)) if attack else "",
+        str(max(row.tokens for row in rows)) if first.kind != "control" else "",
         _upstream(rows),
         escape(", ".join(dict.fromkeys(row.ended for row in rows))),
-        f"{median(times):.1f}" if times else "",
+        f"{median(times):.0f}" if times else "",
         _coloured(worst.verdict),
     ]
-
-
-def _way(row: Row) -> str:
-    return "stream" if row.stream else "whole"
 
 
 def _upstream(rows: Sequence[Row]) -> str:
@@ -101,7 +96,7 @@ def _upstream(rows: Sequence[Row]) -> str:
     if not all(row.closed for row in told):
         return "[yellow]ran on[/]"
     after = [row.events_after for row in told if row.events_after is not None]
-    return f"closed, +{max(after)}" if after else "closed"
+    return f"closed +{max(after)}" if after else "closed"
 
 
 def _coloured(verdict: str) -> str:

@@ -68,6 +68,8 @@ def _verdict(case: Case, seen: Seen, told: Heard, played: Played, characters: in
         return "timed out"
     if case.kind == "request":
         return _of_request(seen, told)
+    if case.kind == "switch" and 400 <= seen.status < 500 and seen.status not in (401, 429):
+        return "ok"  # a guard may refuse such a request
     return "ok" if played.asked else "not served" if _refused(seen, told) else "unproven"
 
 

@@ -39,17 +39,28 @@ class Worker:
 
     def __init__(self, together: Together | None = None) -> None:
         self._together = together
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[list[Job | None]] = SimpleQueue()
+        self._gathered: list[Job | None] = []  # items of this turn of the event loop: waking the thread is dear
         self._thread = threading.Thread(target=self._run, name="marbury-scoring", daemon=True)
         self._thread.start()
 
     def submit(self, work: Callable[[], T], owner: object = None) -> "asyncio.Future[T]":
         """Queue the work at once; the future, of the running loop, gets what it gives or raises."""
-        return self._queue(work, None, owner)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._hand_over(Job(future, work, None, owner))
+        return future
 
     def join(self, item: Any, owner: object = None) -> "asyncio.Future[Any]":
-        """Queue an item for `together`; the future, of the running loop, gets its result or exception."""
-        return self._queue(None, item, owner)
+        """Queue an item for `together`; the future, of the running loop, gets its result or exception.
+
+        What is joined in one turn of the loop goes to the thread together.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        if not self._gathered:
+            loop.call_soon(self._hand_over)
+        self._gathered.append(Job(future, None, item, owner))
+        return future
 
     async def run(self, work: Callable[[], T], timeout_s: float) -> T:
         """Do the work and wait for it, the queue before it included.
@@ -61,25 +72,28 @@ class Worker:
 
     def post(self, work: Callable[[], object], owner: object = None) -> None:
         """Queue work that nobody waits for; its failure is logged."""
-        self._jobs.put(Job(None, work, None, owner))
+        self._hand_over(Job(None, work, None, owner))
 
     def close(self, wait_s: float = 5.0) -> None:
         """Do what is queued, then end the thread; a job that hangs is not waited for longer than `wait_s`."""
-        self._jobs.put(None)
+        self._gathered.append(None)
+        self._hand_over()
         if threading.current_thread() is not self._thread:
             self._thread.join(wait_s)
 
-    def _queue(self, work: Callable[[], Any] | None, item: Any, owner: object) -> "asyncio.Future[Any]":
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._jobs.put(Job(future, work, item, owner))
-        return future
+    def _hand_over(self, *more: Job) -> None:
+        """Give the thread what was gathered, and then more."""
+        jobs, self._gathered = [*self._gathered, *more], []
+        if jobs:
+            self._jobs.put(jobs)
 
     # What follows runs in the thread.
 
     def _run(self) -> None:
         waiting: deque[Job | None] = deque()
         while True:
-            waiting.append(self._jobs.get()) if not waiting else None
+            if not waiting:
+                waiting.extend(self._jobs.get())
             if (job := waiting.popleft()) is None:
                 return
             if _gone(job):
@@ -95,7 +109,7 @@ class Worker:
         """Move what has been queued meanwhile to those that wait."""
         try:
             while True:
-                waiting.append(self._jobs.get_nowait())
+                waiting.extend(self._jobs.get_nowait())
         except Empty:
             return
 
@@ -108,10 +122,10 @@ class Worker:
                 raise GuardError(f"{len(results)} results for {len(jobs)} jobs")
         except Exception as raised:  # handed to all who asked
             results = [raised] * len(jobs)
-        for job, result in zip(jobs, results, strict=True):
-            if job.future is not None:
-                failed = isinstance(result, Exception)
-                _hand_back(job.future, None if failed else result, result if failed else None)
+        told = [(job.future, result) for job, result in zip(jobs, results, strict=True) if job.future is not None]
+        loops = {future.get_loop() for future, _ in told}
+        for loop in loops:
+            _hand_back(loop, [(future, result) for future, result in told if future.get_loop() is loop])
 
 
 async def wait(future: "asyncio.Future[T]", timeout_s: float) -> T:
@@ -149,28 +163,29 @@ def _others(waiting: "deque[Job | None]") -> list[Job]:
 
 def _do(job: Job) -> None:
     assert job.work is not None
-    result, error = None, None
     try:
         result = job.work()
     except Exception as raised:  # handed to whoever asked
-        error = raised
+        result = raised
     if job.future is not None:
-        _hand_back(job.future, result, error)
-    elif error is not None:
-        log.warning("clearing up after a reply failed: %s", type(error).__name__)
+        _hand_back(job.future.get_loop(), [(job.future, result)])
+    elif isinstance(result, Exception):
+        log.warning("clearing up after a reply failed: %s", type(result).__name__)
 
 
-def _hand_back(future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
+def _hand_back(loop: asyncio.AbstractEventLoop, told: Sequence[tuple["asyncio.Future[Any]", Any]]) -> None:
+    """Tell those who wait in a loop, all at once."""
     try:
-        future.get_loop().call_soon_threadsafe(_settle, future, result, error)
+        loop.call_soon_threadsafe(_settle, told)
     except RuntimeError:  # the loop has ended, so nobody waits
         log.debug("a score came after its event loop had ended")
 
 
-def _settle(future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
-    if future.done():  # cancelled meanwhile
-        return
-    if error is None:
-        future.set_result(result)
-    else:
-        future.set_exception(error)
+def _settle(told: Sequence[tuple["asyncio.Future[Any]", Any]]) -> None:
+    for future, result in told:
+        if future.done():  # cancelled meanwhile
+            continue
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)

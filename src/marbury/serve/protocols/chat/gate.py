@@ -24,6 +24,7 @@ from marbury.serve.protocols.chat.wire import (
 from marbury.serve.protocols.escapes import Unescaping
 from marbury.serve.protocols.plain import call_id, numbers, word
 from marbury.serve.protocols.protocol import Asked
+from marbury.serve.protocols.watched import one_more
 
 DONE = b"data: [DONE]\n\n"
 FILTERED = "content_filter"
@@ -110,7 +111,7 @@ class ReplyGate:
             if channel[0] in ("name", "arguments"):
                 self._plan_names(choice, channel)
             if channel not in choice.watches:
-                choice.watches[channel] = self._judged.watch()
+                choice.watches[channel] = one_more(self._judged)
             if channel[0] == "arguments":
                 text = choice.escapes.setdefault(channel, Unescaping()).feed(text)
             self._plan_text(choice, channel, text)

@@ -116,7 +116,6 @@ class CompletionGate:
     def _perform_text(self, choice: OpenChoice, result: Released, reason: str | None) -> None:
         if result.stopped:
             self.stopped, reason = True, FILTERED
-            choice.watch.close()
         if result.text or reason:
             self._out.append(self._head.chunk([OutChoice(choice.index, result.text, reason)]))
         if reason:

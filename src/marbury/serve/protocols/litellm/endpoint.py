@@ -12,6 +12,7 @@ from marbury.records import Message, Role
 from marbury.serve.journal import Entry, OutputVerdict
 from marbury.serve.protocols import fields
 from marbury.serve.protocols.media import set_aside
+from marbury.serve.protocols.plain import word
 from marbury.serve.protocols.protocol import RatingProtocol
 from marbury.serve.settings import ServeSettings
 
@@ -46,7 +47,7 @@ async def guard(body: bytes, judge: Judge, settings: ServeSettings, entry: Entry
         raise RequestError("input_type must be request or response", "input_type")
     lists = _lists(request, settings.max_messages)
     mode = judge.input_mode if kind == "request" else judge.output_mode
-    entry.model = model if isinstance(model := request.get("model"), str) else ""
+    entry.model = word(model if isinstance(model := request.get("model"), str) else None, "")
     if mode == "off":
         return NONE
     plain, places = set_aside(lists["structured_messages"], "structured_messages")

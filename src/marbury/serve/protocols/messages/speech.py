@@ -14,6 +14,7 @@ from marbury.serve.journal import OutputVerdict
 from marbury.serve.protocols.escapes import Unescaping
 from marbury.serve.protocols.messages.wire import TEXTS, TOOL
 from marbury.serve.protocols.protocol import Asked
+from marbury.serve.protocols.watched import one_more
 
 _LAST_WORD = re.compile(r"\S*\Z")
 
@@ -162,7 +163,7 @@ class Speech:
         return channel
 
     def _channel(self, name: str) -> Channel:
-        channel = self._channels[name] = Channel(name, self._judged.watch())
+        channel = self._channels[name] = Channel(name, one_more(self._judged))
         return channel
 
     def _push(self, channel: Channel, text: str) -> None:

@@ -16,6 +16,7 @@ from marbury.serve.protocols.protocol import Asked
 from marbury.serve.protocols.responses.events import EventWriter
 from marbury.serve.protocols.responses.items import Head, OpenItem, Slot, opened
 from marbury.serve.protocols.responses.wire import KINDS, Body, Event, Item, Place, event_from, place, texts
+from marbury.serve.protocols.watched import one_more
 
 _DELTAS = {f"{kind.stem}.delta": name for name, kind in KINDS.items()}
 _DONES = {f"{kind.stem}.done": name for name, kind in KINDS.items()}
@@ -109,7 +110,7 @@ class ResponseGate:
             raise ModelError("the upstream began an item twice")
         item = self._items[index] = opened(said, index)
         if item.kind in ("function_call", "custom_tool_call"):
-            item.name = self._judged.watch()
+            item.name = one_more(self._judged)
             self._step(item.name, said.name or "", Op("name", item))
             self._step(item.name, None, Op("name", item))
         self._ops.append(Op("item", item))
@@ -164,9 +165,11 @@ class ResponseGate:
         self._ops.append(Op("close", item, None, status))
 
     def _plan_end(self, body: Body, kind: str) -> None:
+        known = {item.id: item for item in self._items.values()}
         for index, said in enumerate(body.output or ()):
-            if index not in self._items or not self._items[index].closed:
-                self._plan_item_done(said, index)
+            item = known.get(said.id or "") or self._items.get(index)
+            if item is None or not item.closed:
+                self._plan_item_done(said, item.index if item else index)
         for item in self._items.values():
             if not item.closed:
                 self._plan_close(item, "incomplete")
@@ -178,7 +181,7 @@ class ResponseGate:
         slot = item.slots.get(where)
         if slot is None:
             escapes = Unescaping() if where[0] == "arguments" else None
-            slot = item.slots[where] = Slot(where, watch=self._judged.watch(), escapes=escapes)
+            slot = item.slots[where] = Slot(where, watch=one_more(self._judged), escapes=escapes)
             self._ops.append(Op("slot", item, slot))
         return slot
 
@@ -227,8 +230,6 @@ class ResponseGate:
     def _stop(self) -> None:
         self.stopped = self.ended = True
         self._writer.stop(self._told())
-        for watch in self._judged.watches:
-            watch.close()
 
     def _told(self) -> list[OpenItem]:
         return [self._items[index] for index in sorted(self._items)]

@@ -1,5 +1,7 @@
 """Responses that are not streamed, and the ordinary empty answer that a blocked request gets."""
 
+from typing import Any
+
 import msgspec
 
 from marbury.errors import ModelError
@@ -40,7 +42,7 @@ class WholeResponse:
         steps = [step for item in arrived.output or () for step in self._steps(item)]
         self.stopped = any(result.stopped for result in await self._judged.advance(steps))
         if self.stopped:
-            return _empty(self._head, self._request_id)
+            return _empty(self._head, self._request_id, arrived.usage or NO_USAGE)
         reason = word(arrived.incomplete_details.reason if arrived.incomplete_details else None, "")
         output = [item.shape() for item in self._items]
         return _encode(self._head.shape(arrived.status, output, arrived.usage or {}, reason))
@@ -69,7 +71,7 @@ def blocked(asked: Asked, request_id: str) -> bytes:
     """The answer to a blocked request: an empty message and the status `incomplete`, streamed if that was asked."""
     head = Head(request_id, asked)
     if not asked.stream:
-        return _empty(head, request_id)
+        return _empty(head, request_id, NO_USAGE)
     writer, item = EventWriter(head), withheld(request_id)
     writer.begin()
     writer.open_item(item)
@@ -79,7 +81,7 @@ def blocked(asked: Asked, request_id: str) -> bytes:
     return writer.take()
 
 
-def _empty(head: Head, request_id: str) -> bytes:
+def _empty(head: Head, request_id: str, usage: Any) -> bytes:
     item = withheld(request_id)
     item.status = "incomplete"
-    return _encode(head.shape("incomplete", [item.shape()], NO_USAGE, FILTERED, flagged=True))
+    return _encode(head.shape("incomplete", [item.shape()], usage, FILTERED, flagged=True))

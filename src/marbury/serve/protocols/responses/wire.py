@@ -144,7 +144,7 @@ def place(part: Part, number: int, item: str) -> Place:
     Raises:
         ModelError: it is of a kind that cannot be judged, or belongs to another item.
     """
-    if part.type not in KINDS or KINDS[part.type].item != item:
+    if part.type not in KINDS or KINDS[part.type].item != item or number < 0:
         raise ModelError("the upstream sent a part of a kind that cannot be judged")
     return part.type, number
 
