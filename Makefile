@@ -37,6 +37,7 @@ check: install  ## format, lint, types, and whether the generated pages are fres
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python scripts/cli_docs.py --check
+	$(BIN)/python scripts/channels_docs.py --check
 
 test: install  ## the test suite: no network, no GPU
 	$(BIN)/python -m pytest
@@ -44,6 +45,6 @@ test: install  ## the test suite: no network, no GPU
 bench: install  ## measure what the documents claim, on a finished run: make bench RUN=runs/demo
 	@set -e; for script in $(BENCHMARKS:%=benchmarks/%.py); do echo "$$script $(RUN)"; $(BIN)/python "$$script" $(RUN); done
 
-docs: install  ## write docs/cli.md, the tables of docs/settings.md and docs/guarded.md again
+docs: install  ## write docs/cli.md, docs/channels.md and the tables of docs/settings.md again
 	$(BIN)/python scripts/cli_docs.py
-	$(BIN)/python scripts/guarded_docs.py
+	$(BIN)/python scripts/channels_docs.py

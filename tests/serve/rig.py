@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import uvicorn
+from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 from starlette.applications import Starlette
 
@@ -97,6 +98,7 @@ class ScriptedUpstream:
     status: int = 200
     kind: str = "text/event-stream"
     delay_s: float = 0.0
+    pauses: dict[int, float] = field(default_factory=dict)  # seconds before single pieces
     dies: bool = False
     headers: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -119,11 +121,12 @@ class ScriptedUpstream:
 
     async def speak(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         gone = asyncio.ensure_future(reader.read(1))
+        gone.add_done_callback(lambda read: read.cancelled() or read.exception())  # a broken pipe is no surprise
         writer.write(f"HTTP/1.1 {self.status} X\r\ncontent-type: {self.kind}\r\nconnection: close\r\n".encode())
         writer.write(f"{self.headers}transfer-encoding: chunked\r\n\r\n".encode())
-        for piece in self.pieces:
-            if self.delay_s:
-                await asyncio.wait((gone,), timeout=self.delay_s)
+        for number, piece in enumerate(self.pieces):
+            if pause := self.pauses.get(number, self.delay_s):
+                await asyncio.wait((gone,), timeout=pause)
             if gone.done():
                 break
             if piece:
@@ -186,6 +189,9 @@ class Proxy:
 
     def client(self) -> AsyncOpenAI:
         return AsyncOpenAI(base_url=f"{self.url}/v1", api_key="client-key", max_retries=0)
+
+    def anthropic(self) -> AsyncAnthropic:
+        return AsyncAnthropic(base_url=self.url, api_key="client-key", max_retries=0)
 
     def rows(self, count: int = 1) -> list[Entry]:
         """The journal once it has this many rows."""

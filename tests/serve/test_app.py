@@ -214,7 +214,7 @@ async def test_a_reply_that_is_too_long_is_502() -> None:
     [
         ("GET", "/v1/responses/resp_1"),
         ("POST", "/v1/responses/resp_1/cancel"),
-        ("POST", "/v1/messages"),
+        ("POST", "/v1/messages/count_tokens"),
         ("POST", "/v1/embeddings"),
         ("GET", "/v1/chat/completions"),
         ("POST", "/v1/chat/completions/"),

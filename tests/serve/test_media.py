@@ -4,8 +4,11 @@ import json
 from typing import Any
 
 import aiohttp
+import anthropic
 import openai
 import pytest
+from messages_events import content as say
+from messages_events import whole as message
 from rig import proxy, whole
 from rig_responses import item_of
 from rig_responses import whole as response
@@ -73,6 +76,43 @@ async def test_responses_hold_to_the_setting_too() -> None:
         async with running.client() as client:
             assert (await client.responses.create(**asked)).output_text == "green"
         assert running.upstream.asked[0]["input"] == asked["input"]
+
+
+PNG = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
+PDF = {"type": "document", "title": "hills", "source": {"type": "url", "url": "http://orvane.example/hills.pdf"}}
+PAGE = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "green hills"}}
+RESULT = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [TEXT, PNG]}
+
+
+@pytest.mark.parametrize("part", [PNG, PDF, PAGE, RESULT])
+async def test_messages_hold_to_the_setting_too(part: dict[str, Any]) -> None:
+    asked: Any = {"model": "m", "max_tokens": 9, "messages": messages(TEXT, part)}
+    with proxy([message(say("text", "green"))], kind="application/json") as running:
+        async with running.anthropic() as client:
+            with pytest.raises(anthropic.BadRequestError) as refused:
+                await client.messages.create(**asked)
+        assert "messages[0].content[1]" in str(refused.value.body) and running.upstream.asked == []
+    with proxy([message(say("text", "green"))], kind="application/json", serve={"media": "allow"}) as running:
+        async with running.anthropic() as client:
+            assert (await client.messages.create(**asked)).stop_reason == "end_turn"
+        assert running.upstream.asked[0]["messages"] == asked["messages"]
+        assert running.rows()[0].media == 1
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {**PDF, "title": "the forbidden"},
+        {**PAGE, "context": "forbidden"},
+        {**PAGE, "source": {**PAGE["source"], "data": "a forbidden thing"}},  # type: ignore[dict-item]
+        {**RESULT, "content": [PNG, {"type": "text", "text": "forbidden"}]},
+    ],
+)
+async def test_what_is_text_in_a_messages_documents_is_judged(part: dict[str, Any]) -> None:
+    with proxy([], serve={"media": "allow"}) as running:
+        async with running.anthropic() as client:
+            reply = await client.messages.create(model="m", max_tokens=9, messages=messages(TEXT, part))
+        assert reply.stop_reason == "refusal" and running.upstream.asked == []
 
 
 async def test_readiness_says_what_is_allowed() -> None:

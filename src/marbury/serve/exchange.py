@@ -112,7 +112,7 @@ class Exchange:
             return
         began, trace = time.perf_counter(), self._trace.enter("upstream")
         async with self._service.upstream.request(
-            "POST", self._protocol.path, self._headers, asked.payload, trace
+            "POST", self._protocol.path, self._headers, asked.payload, trace, key_header=self._protocol.key_header
         ) as response:
             self.entry.upstream_seconds = round(time.perf_counter() - began, 6)
             self._trace.enter("reply")

@@ -9,8 +9,8 @@ from marbury.errors import ModelError
 from marbury.serve.settings import ServeSettings, upstream_key
 
 # What of a client's request goes on to the upstream; the key is one of them unless the settings have their own.
-_KEYS = ("authorization", "api-key")
-_PASSED = ("openai-organization", "openai-project")
+_KEYS = ("authorization", "api-key", "x-api-key")
+_PASSED = ("openai-organization", "openai-project", "anthropic-version", "anthropic-beta")
 
 
 class Upstream:
@@ -45,6 +45,8 @@ class Upstream:
         client: Mapping[str, str],
         body: bytes | None = None,
         trace: Mapping[str, str] | None = None,
+        *,
+        key_header: str = "authorization",
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """A reply of the upstream; `trace`: headers that hand a trace on.
 
@@ -59,7 +61,7 @@ class Upstream:
                 method,
                 self._base + path,
                 data=body,
-                headers={**self._headers(client), **(trace or {})},
+                headers={**self._headers(client, key_header), **(trace or {})},
                 allow_redirects=False,
             ) as response:
                 yield response
@@ -89,9 +91,9 @@ class Upstream:
         """What the upstream said, without that key: an error may quote it."""
         return data.replace(self._key.encode(), b"[key]") if self._key else data
 
-    def _headers(self, client: Mapping[str, str]) -> dict[str, str]:
+    def _headers(self, client: Mapping[str, str], key_header: str) -> dict[str, str]:
         names = _PASSED if self._key else (*_KEYS, *_PASSED)
         headers = {name: client[name] for name in names if name in client}
         if self._key:
-            headers["authorization"] = f"Bearer {self._key}"
+            headers[key_header] = f"Bearer {self._key}" if key_header == "authorization" else self._key
         return headers | {"content-type": "application/json", "accept-encoding": "identity"}

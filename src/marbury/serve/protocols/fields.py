@@ -31,9 +31,14 @@ def text(value: Any, where: str) -> list[str]:
 
 def word(value: Any, where: str) -> list[str]:
     """A name for machines: no model reads it, so it is not judged, and it must be too poor to carry text."""
-    if not isinstance(value, str) or not _WORD.fullmatch(value):
+    if not isinstance(value, str) or not is_word(value):
         raise RequestError(f"{where} must be one word of letters, digits and ./:@+=|~- (at most 256)", where)
     return []
+
+
+def is_word(value: str) -> bool:
+    """Whether a string is too poor to carry text."""
+    return _WORD.fullmatch(value) is not None
 
 
 def nothing(value: Any, where: str) -> list[str]:
@@ -154,6 +159,16 @@ def options(value: Any, where: str) -> list[str]:
         raise RequestError(f"{where} must be an object", where)
     for field, option in value.items():
         nothing(option, f"{where}.{field}")
+    return []
+
+
+def words(value: Any, where: str) -> list[str]:
+    """An object of words, numbers and switches."""
+    if not isinstance(value, dict):
+        raise RequestError(f"{where} must be an object", where)
+    for field, part in value.items():
+        check = word if isinstance(part, str) and part else nothing
+        check(part, f"{where}.{field}")
     return []
 
 

@@ -1,14 +1,19 @@
 """Parts of a request that are no text: nobody can score them, so they are refused, or passed on unscored by setting."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from marbury.errors import RequestError
 from marbury.serve.protocols import fields
 from marbury.serve.protocols.fields import Check
 
+Kinds = Mapping[str, dict[str, Check]]
 
-def set_aside(messages: Any, where: str) -> tuple[Any, tuple[str, ...]]:
+
+def set_aside(messages: Any, where: str, kinds: Kinds | None = None) -> tuple[Any, tuple[str, ...]]:
     """Messages with a text part in place of every image, audio and file, and where those stood.
+
+    `kinds`: the types of such parts with their fields; OpenAI's by default.
 
     The text part has what is text in them (a file's name, a link), so that it is judged with the rest.
 
@@ -18,7 +23,8 @@ def set_aside(messages: Any, where: str) -> tuple[Any, tuple[str, ...]]:
     if not isinstance(messages, list):
         return messages, ()
     places: list[str] = []
-    return [_message(message, f"{where}[{i}]", places) for i, message in enumerate(messages)], tuple(places)
+    told = [_message(message, f"{where}[{i}]", places, kinds or _PARTS) for i, message in enumerate(messages)]
+    return told, tuple(places)
 
 
 def refuse_unread(places: tuple[str, ...], media: Literal["refuse", "allow"]) -> None:
@@ -31,22 +37,24 @@ def refuse_unread(places: tuple[str, ...], media: Literal["refuse", "allow"]) ->
         raise RequestError("only text can be guarded: images, audio and files are refused", f"{places[0]}.type")
 
 
-def _message(message: Any, where: str, places: list[str]) -> Any:
+def _message(message: Any, where: str, places: list[str], kinds: Kinds) -> Any:
     if not isinstance(message, dict):
         return message
     for field in ("content", "output"):
         if isinstance(parts := message.get(field), list):
-            plain = [_part(part, f"{where}.{field}[{i}]", places) for i, part in enumerate(parts)]
+            plain = [_part(part, f"{where}.{field}[{i}]", places, kinds) for i, part in enumerate(parts)]
             message = {**message, field: plain}
     return message
 
 
-def _part(part: Any, where: str, places: list[str]) -> Any:
+def _part(part: Any, where: str, places: list[str], kinds: Kinds) -> Any:
     kind = part.get("type") if isinstance(part, dict) else None
-    if not isinstance(kind, str) or kind not in _PARTS:
+    if kind == "tool_result":
+        return _message(part, where, places, kinds)
+    if not isinstance(kind, str) or kind not in kinds:
         return part
     places.append(where)
-    known = {"type": fields.word, **_PARTS[kind]}
+    known = {"type": fields.word, **kinds[kind]}
     return {"type": "text", "text": "\n".join(fields.record(part, where, known))}
 
 
@@ -89,4 +97,22 @@ _PARTS: dict[str, dict[str, Check]] = {
     "input_audio": {"input_audio": _audio},
     "file": {"file": _file},
     "input_file": _IN_FILE,
+}
+
+
+def _source(value: Any, where: str) -> list[str]:
+    data = fields.text if isinstance(value, dict) and value.get("type") == "text" else _blob
+    known = {"type": fields.word, "media_type": fields.word, "data": data, "url": _link, "file_id": fields.word}
+    return fields.record(value, where, known)
+
+
+ANTHROPIC: Kinds = {
+    "image": {"source": _source, "cache_control": fields.words},
+    "document": {
+        "source": _source,
+        "title": fields.text,
+        "context": fields.text,
+        "citations": fields.options,
+        "cache_control": fields.words,
+    },
 }

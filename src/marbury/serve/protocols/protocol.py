@@ -72,6 +72,7 @@ class Protocol:
     blocked: Callable[[Asked, str], bytes]  # the ordinary empty answer to a blocked request, whole or streamed
     body: Callable[[Failure], bytes]  # a failure as a body of its own
     event: Callable[[Failure], bytes]  # a failure that breaks a stream off
+    key_header: str = "authorization"  # where the upstream looks for the proxy's own key
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 from marbury.guard import AsyncWatch, Released
 from marbury.serve.protocols.chat.wire import LEGACY, Channel, Function, Head, OutChoice, Said, ToolCall
+from marbury.serve.protocols.escapes import Unescaping
 
 
 @dataclass
@@ -24,6 +25,7 @@ class OpenChoice:
     index: int
     watches: dict[Channel, AsyncWatch] = field(default_factory=dict)
     calls: dict[int, Call] = field(default_factory=dict)
+    escapes: dict[Channel, Unescaping] = field(default_factory=dict)  # of arguments, which are judged decoded
     complete: bool = False  # the upstream has said its finish reason
     ended: bool = False  # a finish reason has left
 
@@ -77,7 +79,7 @@ class ChunkWriter:
         elif not result.text:
             return
         elif kind == "arguments":
-            self._argue(choice, place, result.text)
+            self._argue(choice, place, choice.escapes[channel].release(len(result.text)))
         else:
             said = self._speak(choice)
             setattr(said, kind, (getattr(said, kind) or "") + result.text)

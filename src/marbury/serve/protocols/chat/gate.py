@@ -21,8 +21,10 @@ from marbury.serve.protocols.chat.wire import (
     channel_name,
     texts,
 )
+from marbury.serve.protocols.escapes import Unescaping
 from marbury.serve.protocols.plain import call_id, numbers, word
 from marbury.serve.protocols.protocol import Asked
+from marbury.serve.protocols.watched import one_more
 
 DONE = b"data: [DONE]\n\n"
 FILTERED = "content_filter"
@@ -108,10 +110,15 @@ class ReplyGate:
         for channel, text in texts(delta):
             if channel[0] in ("name", "arguments"):
                 self._plan_names(choice, channel)
-            watch = choice.watches.get(channel)
-            if watch is None:
-                watch = choice.watches[channel] = self._judged.watch()
-            self._steps.append((watch, text))
+            if channel not in choice.watches:
+                choice.watches[channel] = one_more(self._judged)
+            if channel[0] == "arguments":
+                text = choice.escapes.setdefault(channel, Unescaping()).feed(text)
+            self._plan_text(choice, channel, text)
+
+    def _plan_text(self, choice: OpenChoice, channel: Channel, text: str) -> None:
+        if text:
+            self._steps.append((choice.watches[channel], text))
             self._ops.append(Op("text", choice, channel))
 
     def _plan_names(self, choice: OpenChoice, channel: Channel) -> None:
@@ -127,6 +134,8 @@ class ReplyGate:
     def _plan_rest(self, choice: OpenChoice, channel: Channel) -> None:
         if channel[0] == "name":
             choice.calls[channel[1]].named = True
+        if channel in choice.escapes:
+            self._plan_text(choice, channel, choice.escapes[channel].feed("", last=True))
         self._steps.append((choice.watches[channel], None))
         self._ops.append(Op("rest", choice, channel))
 

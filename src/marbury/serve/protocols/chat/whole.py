@@ -19,6 +19,7 @@ from marbury.serve.protocols.chat.wire import (
     channel_name,
     texts,
 )
+from marbury.serve.protocols.escapes import unescaped
 from marbury.serve.protocols.plain import call_id, numbers, word
 from marbury.serve.protocols.protocol import Asked
 
@@ -66,7 +67,7 @@ class WholeReply:
         for channel, text in texts(choice.message or Said()):
             watch = self._judged.watch()
             self._watched.append((choice.index, channel, watch))
-            steps += [(watch, text), (watch, None)]
+            steps += [(watch, unescaped(text) if channel[0] == "arguments" else text), (watch, None)]
         return steps
 
     def _checked(self, arrived: Arrived) -> list[Choice]:

@@ -77,7 +77,7 @@ async def _request(lists: dict[str, list[Any]], judge: Judge, entry: Entry) -> b
 
 async def _reply(lists: dict[str, list[Any]], judge: Judge, entry: Entry) -> bool:
     before = [_message(message) for message in lists["structured_messages"]] or [Message("user", "")]
-    replies = [*lists["texts"], *("\n".join(fields.texts(call, "tool_calls")) for call in lists["tool_calls"])]
+    replies = [*lists["texts"], *("\n".join(_texts(call, "tool_calls")) for call in lists["tool_calls"])]
     ratings = [await judge.rate(before, text) for text in replies]
     verdicts = [(i, rating.reply) for i, rating in enumerate(ratings) if rating.reply is not None]
     entry.outputs = [OutputVerdict(i, "text", verdict) for i, verdict in verdicts]
@@ -89,7 +89,7 @@ def conversation(lists: dict[str, list[Any]]) -> list[Message]:
     said = [Message("system", text) for tool in lists["tools"] if (text := "\n".join(fields.texts(tool, "tools")))]
     said += [_message(message) for message in lists["structured_messages"]]
     more: list[tuple[Role, str]] = [
-        ("assistant", "\n".join(fields.texts(call, "tool_calls"))) for call in lists["tool_calls"]
+        ("assistant", "\n".join(_texts(call, "tool_calls"))) for call in lists["tool_calls"]
     ]
     more += [("user", text) for text in lists["texts"]]
     known = "\n".join(message.content for message in said)
@@ -101,9 +101,14 @@ def _message(message: Any) -> Message:
     if not isinstance(message, dict):
         raise RequestError("a message must be an object", "structured_messages")
     kept = {name: value for name, value in message.items() if name not in ("role", "tool_call_id")}
-    texts = [*fields.texts(kept, "structured_messages")]
+    texts = _texts(kept, "structured_messages")
     role = message.get("role")
     return Message(_ROLES.get(role, "user") if isinstance(role, str) else "user", "\n".join(fields.both_ways(texts)))
+
+
+def _texts(value: Any, where: str) -> list[str]:
+    """Every text in a value; one that is JSON, as a call's arguments are, with its escapes decoded too."""
+    return [text for said in fields.texts(value, where) for text in fields.arguments(said, where)]
 
 
 def _lists(request: dict[str, Any], most: int) -> dict[str, list[Any]]:

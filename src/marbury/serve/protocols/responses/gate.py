@@ -10,16 +10,17 @@ from typing import Any, NamedTuple
 from marbury.errors import ModelError
 from marbury.guard import AsyncWatch, JudgedRequest, Released
 from marbury.serve.journal import OutputVerdict
+from marbury.serve.protocols.escapes import Unescaping
 from marbury.serve.protocols.plain import word
 from marbury.serve.protocols.protocol import Asked
 from marbury.serve.protocols.responses.events import EventWriter
 from marbury.serve.protocols.responses.items import Head, OpenItem, Slot, opened
 from marbury.serve.protocols.responses.wire import KINDS, Body, Event, Item, Place, event_from, place, texts
+from marbury.serve.protocols.watched import one_more
 
 _DELTAS = {f"{kind.stem}.delta": name for name, kind in KINDS.items()}
 _DONES = {f"{kind.stem}.done": name for name, kind in KINDS.items()}
 _PARTS = {f"{kind.part}.added": kind.place for kind in KINDS.values() if kind.part}
-MOST_TEXTS = 1024  # each is watched at the same time until it ends
 _ENDS = ("response.completed", "response.incomplete")
 
 
@@ -109,7 +110,7 @@ class ResponseGate:
             raise ModelError("the upstream began an item twice")
         item = self._items[index] = opened(said, index)
         if item.kind in ("function_call", "custom_tool_call"):
-            item.name = self._watch()
+            item.name = one_more(self._judged)
             self._step(item.name, said.name or "", Op("name", item))
             self._step(item.name, None, Op("name", item))
         self._ops.append(Op("item", item))
@@ -128,8 +129,11 @@ class ResponseGate:
         slot = self._slot(item, where)
         if slot.closed:
             raise ModelError("the upstream went on with a text that it had ended")
+        slot.arrived.append(text)
+        self._plan_read(item, slot, slot.escapes.feed(text) if slot.escapes else text)
+
+    def _plan_read(self, item: OpenItem, slot: Slot, text: str) -> None:
         if text:
-            slot.arrived.append(text)
             self._step(slot.watch, text, Op("text", item, slot))
 
     def _plan_done(self, item: OpenItem, where: Place, full: str) -> None:
@@ -140,6 +144,8 @@ class ResponseGate:
         if full.startswith(arrived := "".join(slot.arrived)):
             self._plan_text(item, where, full[len(arrived) :])
         slot.closed = True
+        if slot.escapes:
+            self._plan_read(item, slot, slot.escapes.feed("", last=True))
         self._step(slot.watch, None, Op("rest", item, slot))
 
     def _plan_item_done(self, said: Item, index: int) -> None:
@@ -176,14 +182,10 @@ class ResponseGate:
         if where[1] < 0:
             raise ModelError("the upstream sent a part of a number below zero")
         if slot is None:
-            slot = item.slots[where] = Slot(where, watch=self._watch())
+            escapes = Unescaping() if where[0] == "arguments" else None
+            slot = item.slots[where] = Slot(where, watch=one_more(self._judged), escapes=escapes)
             self._ops.append(Op("slot", item, slot))
         return slot
-
-    def _watch(self) -> AsyncWatch:
-        if len(self._judged.watches) >= MOST_TEXTS:
-            raise ModelError(f"the upstream sent more than {MOST_TEXTS} texts in one response")
-        return self._judged.watch()
 
     def _step(self, watch: AsyncWatch | None, text: str | None, op: Op) -> None:
         assert watch is not None
@@ -213,7 +215,8 @@ class ResponseGate:
         if slot is None:
             item.called += result.text
         else:
-            self._writer.text(item, slot, result.text)
+            text = slot.escapes.release(len(result.text)) if slot.escapes else result.text
+            self._writer.text(item, slot, text)
         if result.stopped:
             self._stop()
         elif last and slot is not None:

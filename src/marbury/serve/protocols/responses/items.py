@@ -8,6 +8,7 @@ import msgspec
 
 from marbury.errors import ModelError
 from marbury.guard import AsyncWatch
+from marbury.serve.protocols.escapes import Unescaping
 from marbury.serve.protocols.flagged import MODERATION
 from marbury.serve.protocols.plain import call_id, numbers, word
 from marbury.serve.protocols.protocol import Asked
@@ -35,6 +36,7 @@ class Slot:
     closed: bool = False  # the upstream has ended it
     told: bool = False  # the client has heard of it
     done: bool = False  # and of its end
+    escapes: Unescaping | None = None  # of arguments, which are judged decoded
 
     @property
     def text(self) -> str:

@@ -7,6 +7,7 @@ import msgspec
 from marbury.errors import ModelError
 from marbury.guard import AsyncWatch, JudgedRequest
 from marbury.serve.journal import OutputVerdict
+from marbury.serve.protocols.escapes import unescaped
 from marbury.serve.protocols.plain import word
 from marbury.serve.protocols.protocol import Asked
 from marbury.serve.protocols.responses.events import EventWriter
@@ -62,7 +63,7 @@ class WholeResponse:
         for place, text in texts(said):
             watch = self._judged.watch()
             item.slots[place] = Slot(place, watch, released=[text])
-            steps += [(watch, text), (watch, None)]
+            steps += [(watch, unescaped(text) if place[0] == "arguments" else text), (watch, None)]
         return steps
 
 
