@@ -62,7 +62,7 @@ def test_every_verb_has_a_page_that_the_index_names() -> None:
 
 
 def test_every_page_is_a_verbs_or_known() -> None:
-    known = {"index", "architecture", "settings", "cli", "views", "channels", "deploy"}
+    known = {"index", "architecture", "settings", "cli", "views", "channels", "quality", "deploy"}
     assert {page.stem for page in DOCS.glob("*.md")} == known | set(VERBS) - WITHOUT_A_PAGE
 
 

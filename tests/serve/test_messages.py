@@ -328,6 +328,39 @@ async def test_a_failing_guard_breaks_the_stream(step: int) -> None:
         eventually(lambda: running.scorer.open == 0)
 
 
+async def test_shadow_changes_no_byte_and_remembers() -> None:
+    blocks = say.block("text", *STORY.split(" "))[:-1], say.block("tool", '{"a": "\\u0066orbidden"}', index=1)
+    pieces = say.streamed(*blocks)
+    with proxy(pieces, modes=("shadow", "shadow")) as running:
+        asked = {"model": "m", "max_tokens": 9, "stream": True, "messages": BAD}
+        _, _, body = await http("POST", f"{running.url}/v1/messages", json=asked)
+        assert body == b"".join(pieces)
+        row = running.rows()[0]
+        assert row.outcome == "passed" and row.input is not None and row.input.flagged
+        assert [(one.channel, one.verdict.flagged) for one in row.outputs] == [
+            ("text", True),
+            ("tool_use[0].name", False),
+            ("tool_use[0].input", True),
+        ]
+
+
+@pytest.mark.parametrize("size", [30, 10_000])
+async def test_a_guard_that_fails_open_says_the_whole_message(size: int) -> None:
+    blocks = [
+        say.block("text", "green ", "hills"),
+        say.block("tool", '{"a": "\\u00', "e9t\\u00e9 far aw", 'ay"}', index=1),
+        say.block("text", "and more", index=2),
+    ]
+    data = b"".join(say.streamed(*blocks))
+    for step in (1, 3, 6):
+        with proxy([data[i : i + size] for i in range(0, len(data), size)], fail_open=True) as running:
+            running.scorer.fails_at = step
+            heard = await hear(running)
+            assert heard.text() == "green hillsand more" and heard.message is not None
+            assert json.loads(heard.text("tool")) == {"a": "été far away"}
+            assert heard.message.stop_reason == "end_turn" and running.rows()[0].passed_unread
+
+
 # Requests and whole replies
 
 
