@@ -102,6 +102,7 @@ async def test_items_that_wait_are_done_together_and_other_work_keeps_its_turn()
     jobs = [worker.join(1), worker.join(2)]
     other = [worker.submit(lambda: done.append("first")), worker.submit(lambda: done.append("second"))]
     jobs += [worker.join(3)]
+    await asyncio.sleep(0)  # what was joined in this turn of the loop is handed over
     release()
     assert await asyncio.gather(*jobs) == ["done 1", "done 2", "done 3"]
     await asyncio.gather(*other)
@@ -116,6 +117,7 @@ async def test_work_that_came_first_is_done_before_the_items_behind_it() -> None
     worker = Worker(notes(order))
     release = blocked(worker)
     jobs = [worker.submit(lambda: order.append("work")), worker.join("1"), worker.join("2")]
+    await asyncio.sleep(0)
     release()
     await asyncio.gather(*jobs)
     assert order == ["work", "1", "2"]
@@ -134,6 +136,7 @@ async def test_no_item_is_done_before_what_its_owner_asked_for_earlier() -> None
         worker.join("a2", owner),
         worker.join("nobody's"),
     ]
+    await asyncio.sleep(0)
     release()
     await asyncio.gather(*jobs)
     assert order == ["a1", "b", "nobody's", "work of a", "work of nobody", "a2"]
@@ -147,6 +150,7 @@ async def test_an_item_that_nobody_waits_for_any_more_is_skipped() -> None:
     jobs = [worker.join(number) for number in range(6)]
     for number in (0, 3):
         jobs[number].cancel()
+    await asyncio.sleep(0)
     release()
     await asyncio.gather(*jobs, return_exceptions=True)
     assert together.seen == [[1, 2, 4, 5]]
@@ -157,11 +161,13 @@ async def test_one_item_can_fail_alone_and_a_failure_of_the_whole_holds_for_all(
     worker = Worker(Batches())
     release = blocked(worker)
     jobs = [worker.join(item) for item in ("a", ValueError("mine"), "c")]
+    await asyncio.sleep(0)
     release()
     told = await asyncio.gather(*jobs, return_exceptions=True)
     assert told[::2] == ["done a", "done c"] and isinstance(told[1], ValueError)
     release = blocked(worker)
     jobs = [worker.join(item) for item in ("a", "all")]
+    await asyncio.sleep(0)
     release()
     told = await asyncio.gather(*jobs, return_exceptions=True)
     assert [type(error) for error in told] == [LookupError, LookupError]
