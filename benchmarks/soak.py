@@ -248,7 +248,7 @@ def table(title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Mixed traffic for half an hour: does memory stay flat?")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", nargs="?", help="run folder whose guard is served")
     parser.add_argument("--drill", action="store_true", help="serve the scripted scorer in place of a guard")
     parser.add_argument("--minutes", type=float, default=30)
