@@ -145,6 +145,7 @@ async def test_a_huge_body_without_a_key_is_not_read() -> None:
         ({"api-key": KEY}, None),
         ({"x-api-key": "wrong", "authorization": f"Bearer {KEY}"}, None),
         ({"x-marbury-key": KEY, "authorization": "Bearer of-the-endpoint"}, "Bearer of-the-endpoint"),
+        ({"x-marbury-key": KEY, "authorization": f"Bearer {KEY}"}, None),
     ],
 )
 async def test_the_endpoint_never_learns_a_key_of_the_guard(headers: dict[str, str], passed: str | None) -> None:

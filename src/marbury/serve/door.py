@@ -34,8 +34,9 @@ class Door:
 
     def passed(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         """The headers without a key that was for the guard: the endpoint must not learn it."""
-        if self.ring is None or _OWN in headers:
-            return {name: value for name, value in headers.items() if name != _OWN}
+        own = headers.get(_OWN)
+        if self.ring is None or own is not None:  # also where it was sent in both places
+            return {name: value for name, value in headers.items() if name != _OWN and not (own and own in value)}
         return {name: value for name, value in headers.items() if name not in _USUAL}
 
     def hold(self, entry: Entry, payload: bytes, judge: Judge) -> Failure | None:
