@@ -229,6 +229,13 @@ class Exchange:
             self.entry.judging_seconds += time.perf_counter() - began
 
     async def _record(self) -> None:
+        try:
+            await self._write_row()
+        finally:
+            if self._loan is not None:
+                self._service.policies.end(self._loan)
+
+    async def _write_row(self) -> None:
         entry, judged = self.entry, self._judged
         if judged is not None:
             await judged.settle()
@@ -245,8 +252,6 @@ class Exchange:
         entry.judging_failed = entry.outcome == "guard_error" or (judged is not None and judged.failure is not None)
         self._service.record(entry, self._judge)
         self._trace.end(entry)
-        if self._loan is not None:
-            self._service.policies.end(self._loan)
 
     def _said_beside(self, judged: JudgedRequest) -> Beside | None:
         other, watching = judged.beside, self._loan.beside if self._loan else None
