@@ -325,6 +325,9 @@ async def test_metrics_count_what_was_decided() -> None:
             'marbury_decisions_total{action="block",category="scripted",stage="input"} 1.0',
             'marbury_decisions_total{action="block",category="scripted",stage="output"} 1.0',
             "marbury_tokens_scored_total 2.0",
+            'marbury_guard_seconds_count{stage="input"} 2.0',
+            'marbury_guard_seconds_count{stage="output"} 1.0',
+            "marbury_queue 0.0",
             "marbury_streams_active 0.0",
             'marbury_policy_info{input="enforce",on_error="closed",output="enforce",version="abc123"} 1.0',
         ):

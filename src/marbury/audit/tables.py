@@ -54,6 +54,7 @@ requests = Table(
     Column("steps", Integer),  # tokens of the reply that were scored
     Column("seconds", Double),
     Column("judging_seconds", Double),
+    Column("reading_seconds", Double),
     Column("upstream_seconds", Double),
     Column("first_seconds", Double),
     Column("media", Integer),  # images, audio and files that nobody scored

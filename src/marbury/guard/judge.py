@@ -46,6 +46,11 @@ class Judge:
         self._worker = Worker(partial(advance_all, scorer))
 
     @property
+    def waiting(self) -> int:
+        """How many jobs wait for the scorer, about."""
+        return self._worker.waiting
+
+    @property
     def categories(self) -> tuple[str, ...]:
         """The restricted categories."""
         return self._policy.scorer.categories

@@ -44,6 +44,11 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="marbury-scoring", daemon=True)
         self._thread.start()
 
+    @property
+    def waiting(self) -> int:
+        """How many hand-overs wait for the thread, about."""
+        return self._jobs.qsize()
+
     def submit(self, work: Callable[[], T], owner: object = None) -> "asyncio.Future[T]":
         """Queue the work at once; the future, of the running loop, gets what it gives or raises."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()

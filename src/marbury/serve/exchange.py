@@ -107,6 +107,7 @@ class Exchange:
             beside = self._loan.beside if self._loan else None
             keep = self._service.keeps_content
             self._judged = await self._timed(judge.read(asked.messages, *asked.others, beside=beside, keep=keep))
+            self.entry.reading_seconds = self.entry.judging_seconds
         if self._judged is not None and self._judged.blocked:
             await self._block(asked)
             return

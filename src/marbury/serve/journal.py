@@ -72,6 +72,7 @@ class Entry(msgspec.Struct, kw_only=True):
     steps: int = 0  # tokens of the reply that were scored
     seconds: float = 0.0
     judging_seconds: float = 0.0  # waiting for the classifier
+    reading_seconds: float = 0.0  # of these, before the request was let through
     upstream_seconds: float | None = None  # until the upstream's headers
     first_seconds: float | None = None  # until the first part of a stream left
     drill: str | None = None  # a drill's word: no classifier was asked

@@ -28,7 +28,7 @@ class Metrics:
         self.decisions = Counter("marbury_decisions", "Verdicts.", ["stage", "action", "category"], registry=into)
         self.scores = Histogram("marbury_score", "Logits.", ["stage"], buckets=_LOGITS, registry=into)
         self.judging = Histogram(
-            "marbury_guard_seconds", "Waiting for the classifier, by request.", buckets=_SECONDS, registry=into
+            "marbury_guard_seconds", "Waiting for the classifier.", ["stage"], buckets=_SECONDS, registry=into
         )
         self.upstream = Histogram(
             "marbury_upstream_seconds", "Until the upstream's headers.", buckets=_SECONDS, registry=into
@@ -52,6 +52,9 @@ class Metrics:
             registry=into,
             multiprocess_mode="livesum",
         )
+        self.queue = Gauge(
+            "marbury_queue", "Jobs that wait for the classifier.", registry=into, multiprocess_mode="livesum"
+        )
         self.swaps = Gauge(
             "marbury_policy_swaps", "How often a newer guard took over.", registry=into, multiprocess_mode="livemax"
         )
@@ -73,7 +76,9 @@ class Metrics:
             self._decided("output", output.verdict, output_mode)
         if entry.judging_failed:
             self.decisions.labels("input" if entry.input is None else "output", "error", "").inc()
-        self.judging.observe(entry.judging_seconds)
+        self.judging.labels("input").observe(entry.reading_seconds)
+        if entry.outputs:
+            self.judging.labels("output").observe(entry.judging_seconds - entry.reading_seconds)
         if entry.upstream_seconds is not None:
             self.upstream.observe(entry.upstream_seconds)
         self.tokens.inc(entry.steps)

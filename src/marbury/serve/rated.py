@@ -81,7 +81,7 @@ class Rated:
         try:
             value = await self._protocol.answer(body, self._loan.judge, self._service.settings, self.entry)
         finally:
-            self.entry.judging_seconds = time.perf_counter() - began
+            self.entry.judging_seconds = self.entry.reading_seconds = time.perf_counter() - began
         await self._answer.whole(200, msgspec.json.encode(value))
 
     async def _fail(self, failure: Failure) -> None:

@@ -33,7 +33,7 @@ def upgrade() -> None:
         ),
         sa.Column("error", sa.Text),
         sa.Column("steps", sa.Integer),
-        *(sa.Column(name, sa.Double) for name in ("seconds", "judging_seconds", "upstream_seconds", "first_seconds")),
+        *(sa.Column(f"{name}seconds", sa.Double) for name in ("", "judging_", "reading_", "upstream_", "first_")),
         sa.Column("media", sa.Integer),
         sa.Column("drill", sa.Text),
         sa.Column("beside", sa.JSON),
