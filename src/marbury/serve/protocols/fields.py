@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from marbury.errors import RequestError
+from marbury.records import Message
 
 Check = Callable[[Any, str], list[str]]
 MOST_CHOICES = 16
@@ -170,6 +171,26 @@ def words(value: Any, where: str) -> list[str]:
         check = word if isinstance(part, str) and part else nothing
         check(part, f"{where}.{field}")
     return []
+
+
+def beside(request: Mapping[str, Any], spoken: str, checks: Mapping[str, Check]) -> list[Message]:
+    """What stands in a request beside what is spoken in it, as system text. A field without a check must be empty."""
+    return [
+        Message("system", text)
+        for field, value in request.items()
+        if field != spoken and value is not None
+        for text in checks.get(field, nothing)(value, field)
+        if text
+    ]
+
+
+def filled(value: Any, where: str, most: int, kinds: str) -> list[Any]:
+    """A list of at least one and not too many."""
+    if not isinstance(value, list) or not value:
+        raise RequestError(f"{where} must be a list of at least one of its {kinds}", where)
+    if len(value) > most:
+        raise RequestError(f"{len(value)} {kinds} are more than the {most} allowed", where)
+    return value
 
 
 def decoded(body: bytes) -> dict[str, Any]:

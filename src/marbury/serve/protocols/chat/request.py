@@ -53,17 +53,8 @@ def judged_messages(request: Mapping[str, Any], max_messages: int = 512) -> tupl
     Raises:
         RequestError: a field cannot be read or guarded; `param` names it.
     """
-    beside: list[Message] = []
-    for field, value in request.items():
-        if field == "messages" or value is None:
-            continue
-        check = _FIELDS.get(field, fields.nothing)
-        beside += [Message("system", text) for text in check(value, field) if text]
-    messages = request.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise RequestError("messages must be a list of at least one message", "messages")
-    if len(messages) > max_messages:
-        raise RequestError(f"{len(messages)} messages are more than the {max_messages} allowed", "messages")
+    beside = fields.beside(request, "messages", _FIELDS)
+    messages = fields.filled(request.get("messages"), "messages", max_messages, "messages")
     return (*beside, *(_message(message, f"messages[{i}]") for i, message in enumerate(messages)))
 
 

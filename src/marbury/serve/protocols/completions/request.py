@@ -42,11 +42,7 @@ def judged_prompts(request: Mapping[str, Any], max_messages: int = 512) -> list[
     Raises:
         RequestError: a field cannot be read or guarded; `param` names it.
     """
-    beside: list[Message] = []
-    for field, value in request.items():
-        if field != "prompt" and value is not None:
-            check = _FIELDS.get(field, fields.nothing)
-            beside += [Message("system", text) for text in check(value, field) if text]
+    beside = fields.beside(request, "prompt", _FIELDS)
     return [(*beside, Message("user", prompt)) for prompt in _prompts(request.get("prompt"), max_messages)]
 
 

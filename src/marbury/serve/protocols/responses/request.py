@@ -46,11 +46,7 @@ def judged_messages(request: Mapping[str, Any], max_messages: int = 512) -> tupl
     Raises:
         RequestError: a field cannot be read or guarded; `param` names it.
     """
-    beside: list[Message] = []
-    for field, value in request.items():
-        if field != "input" and value is not None:
-            check = _FIELDS.get(field, fields.nothing)
-            beside += [Message("system", text) for text in check(value, field) if text]
+    beside = fields.beside(request, "input", _FIELDS)
     asked = request.get("input")
     if isinstance(asked, str):
         return (*beside, Message("user", asked))
