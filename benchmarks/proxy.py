@@ -7,9 +7,10 @@
 Everything runs on loopback, each server in a process of its own; the endpoint says the same words to everybody, one
 event each, at once or at so many milliseconds a token. `pass-through` is a raw ASGI application with aiohttp that
 parses every event as JSON and hands the bytes on: what a proxy that only looks must cost. `null` is Marbury with a
-scorer that answers at once, so the rest is the classifiers' (of RUN, with views). Other proxies in front of the
-endpoint (give it a `--port`) can be measured beside: `--others litellm=http://127.0.0.1:4000/v1`. Their process is the
-one that listens there; where the system does not tell, name it: `NAME=URL,PID`.
+scorer that answers at once, so the rest is the classifiers' (of RUN, with views). `nginx` hands on without looking,
+where it is installed. Other proxies in front of the endpoint (give it a `--port`) can be measured beside:
+`--others litellm=http://127.0.0.1:4000/v1`. Their process is the one that listens there; where the system does not
+tell, name it: `NAME=URL,PID`.
 
 CPU is that of the proxy's process and its children. Rounds go through all servers in turn; medians over the rounds. The
 first text is what a client waits for; `end` is the time to the last byte over that of the direct way, which is 1.
@@ -21,9 +22,12 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import socket
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -54,6 +58,18 @@ READ = re.compile(rb"harbour: (\d+) words, (\d+) ms")
 LINUX = sys.platform == "linux"  # where each process has a clock of its own, and not only hundredths of a second
 LEAST = 6400  # tokens of a round
 ENOUGH_S = 1.0  # or so much CPU time, for a slow one
+NGINX = """
+daemon off; worker_processes 1; pid nginx.pid;
+events { worker_connections 1024; }
+http {
+  access_log off; client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
+  uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+  server {
+    listen 127.0.0.1:PORT;
+    location /v1/ { proxy_pass UPSTREAM/; proxy_buffering off; proxy_http_version 1.1; proxy_set_header Connection ""; }
+  }
+}
+"""
 NOWHERE = 1e9  # a limit that nothing reaches
 
 
@@ -189,6 +205,22 @@ def server(kind: str, upstream: str = "", run: Path | None = None, port: int = 0
         finally:
             started.terminate()
             started.join(10)
+
+
+@contextmanager
+def nginx(upstream: str) -> Iterator[Way]:
+    """An nginx that only hands on, one worker, in a folder of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as free, tempfile.TemporaryDirectory() as folder:
+        port = free.getsockname()[1]
+        free.close()
+        file = Path(folder) / "nginx.conf"
+        file.write_text(NGINX.replace("PORT", str(port)).replace("UPSTREAM", upstream), encoding="utf-8")
+        started = subprocess.Popen(["nginx", "-p", folder, "-c", str(file), "-e", "error.log"])
+        try:
+            yield Way(f"http://127.0.0.1:{port}/v1", psutil.Process(started.pid))
+        finally:
+            started.terminate()
+            started.wait(10)
 
 
 # The client
@@ -329,6 +361,8 @@ def main() -> None:
         for kind in ("pass-through", "null", *(["classifiers"] if options.run else [])):
             run = options.run if kind == "classifiers" else None
             ways[kind] = running.enter_context(server(kind, upstream, run))
+        if shutil.which("nginx"):
+            ways["nginx"] = running.enter_context(nginx(upstream))
         ways |= dict(other(said, os.environ.get(options.key_env, "none")) for said in options.others)
         for way in ways.values():
             asyncio.run(warm(way))
