@@ -94,23 +94,51 @@ def _sample(random: Random, items: tuple[Material, ...], count: int, pair: str) 
     return [item for item in tried if item.pair != pair][:count]
 
 
-def pool_of(examples: Iterable[Example]) -> Pool:
-    """The innocent material of some rows: permitted requests with harmless replies, one turn each."""
-    exchanges: list[Exchange] = []
-    shots: list[Exchange] = []
-    passages: list[Passage] = []
-    for row in examples:
+POOL_LIMIT = 10_000  # of each kind of material: memory must not grow with the rows
+
+
+class Growing:
+    """A pool being filled row by row; above its limit every item has the same chance to be in it."""
+
+    def __init__(self, seed: int = 0, limit: int = POOL_LIMIT) -> None:
+        self._random, self._limit = Random(f"{seed}:pool"), limit
+        self._exchanges: list[Exchange] = []
+        self._shots: list[Exchange] = []
+        self._passages: list[Passage] = []
+        self._seen = [0, 0, 0]
+
+    def _put(self, kind: int, kept: list[Material], item: Material) -> None:
+        self._seen[kind] += 1
+        if len(kept) < self._limit:
+            kept.append(item)
+        elif (place := self._random.randrange(self._seen[kind])) < self._limit:
+            kept[place] = item
+
+    def add(self, row: Example) -> None:
+        """Take the material of a permitted request with a harmless reply; leave any other row."""
         if row.request_harmful or row.reply_harmful is not False:
-            continue
+            return
         answer = row.messages[-1].content
         if len(row.messages) == 2:
             asked, start = row.messages[0].content, opening(answer, 240)
-            exchanges.append(Exchange(row.pair, asked, answer))
+            self._put(0, self._exchanges, Exchange(row.pair, asked, answer))
             if start is not None and len(asked) <= 240:
-                shots.append(Exchange(row.pair, asked, start))
-        parts = (part.strip() for part in answer.split("\n\n"))
-        passages += [Passage(row.pair, part) for part in parts if 80 <= len(part) <= 700]
-    return Pool(tuple(exchanges), tuple(shots), tuple(passages))
+                self._put(1, self._shots, Exchange(row.pair, asked, start))
+        for part in (part.strip() for part in answer.split("\n\n")):
+            if 80 <= len(part) <= 700:
+                self._put(2, self._passages, Passage(row.pair, part))
+
+    def pool(self) -> Pool:
+        """What was kept."""
+        return Pool(tuple(self._exchanges), tuple(self._shots), tuple(self._passages))
+
+
+def pool_of(examples: Iterable[Example], seed: int = 0, limit: int = POOL_LIMIT) -> Pool:
+    """The innocent material of some rows: permitted requests with harmless replies, one turn each."""
+    growing = Growing(seed, limit)
+    for row in examples:
+        growing.add(row)
+    return growing.pool()
 
 
 def opening(text: str, limit: int) -> str | None:

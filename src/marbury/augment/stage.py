@@ -4,18 +4,22 @@ Rows for training and validation use transformations and templates that training
 held-out ones alone, plus a known one each, so that both can be measured. Innocent material stays within its split.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import hashlib
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from marbury.augment import templates
 from marbury.augment.chains import Deck, compose
-from marbury.augment.editing import Pool, pool_of
+from marbury.augment.editing import Growing, Pool
+from marbury.augment.shards import join, make_all
 from marbury.augment.templates import Template
 from marbury.augment.transformations import all_steps, divide
-from marbury.progress import track
 from marbury.records import Example, Split, read_rows, to_jsonl
-from marbury.split import is_held_out, split_of
-from marbury.workspace import Counts, Workspace, write_atomic
+from marbury.split import split_of
+from marbury.workspace import Counts, Workspace, hash_path, write_atomic
 
 _SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
@@ -39,7 +43,12 @@ class AugmentSettings:
     seed: int = 0
     """Seed of the chains and of the split; `dataset` must use the same."""
 
+    processes: int = 1
+    """Processes that make variants; the output is the same for any number."""
+
     def __post_init__(self) -> None:
+        if self.processes < 1:
+            raise ValueError("processes must be at least 1")
         for name in ("variants", "heldout_variants", "known_variants"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
@@ -59,11 +68,14 @@ class Decks:
     pools: dict[Split, Pool]
 
 
-def decks_of(examples: list[Example], attacks: list[Template], seed: int) -> Decks:
+def decks_of(examples: Iterable[Example], attacks: list[Template], seed: int) -> Decks:
     """The steps, divided, and a pool for each split. Attacks of a held-out family are left out."""
     known, held_out = divide(all_steps(attacks))
     held_out = {name: step for name, step in held_out.items() if step.kind != "attack"}
-    pools = {split: pool_of(row for row in examples if split_of(row.pair, seed) == split) for split in _SPLITS}
+    growing = {split: Growing(seed) for split in _SPLITS}
+    for row in examples:
+        growing[split_of(row.pair, seed)].add(row)
+    pools = {split: pool.pool() for split, pool in growing.items()}
     return Decks(Deck(known), Deck(held_out), pools)
 
 
@@ -85,6 +97,31 @@ def variants_of(example: Example, decks: Decks, settings: AugmentSettings) -> It
         )
 
 
+@dataclass(frozen=True)
+class _Make:
+    decks: Decks
+    settings: AugmentSettings
+
+    def __call__(self, example: Example) -> Iterator[Example | None]:
+        return variants_of(example, self.decks, self.settings)
+
+
+def maker(source: Path, attacks: list[Template], settings: AugmentSettings) -> _Make:
+    """What makes the variants of an example, built again in another process."""
+    return _Make(decks_of(read_rows(source, Example), attacks, settings.seed), settings)
+
+
+def _begin(folder: Path, source: Path, attacks: list[Template], settings: AugmentSettings) -> None:
+    """Keep the shards of a broken run only where the same input and settings made them."""
+    code = [hash_path(path) for path in sorted(Path(__file__).parent.glob("*.py"))]  # a changed step makes other rows
+    known = (hash_path(source), to_jsonl(attacks), replace(settings, processes=1), code)
+    key = hashlib.sha256(repr(known).encode()).hexdigest().encode()
+    mark = folder / "key"
+    if not mark.exists() or mark.read_bytes() != key:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_atomic(mark, key)
+
+
 def run(ws: Workspace, settings: AugmentSettings) -> Counts:
     """Make the variants of all examples.
 
@@ -92,17 +129,19 @@ def run(ws: Workspace, settings: AugmentSettings) -> Counts:
         WorkspaceError: there are no examples yet.
         DataError: an example or a template is malformed.
     """
-    examples = list(read_rows(ws.need(ws.examples, "synth"), Example))
+    source = ws.need(ws.examples, "synth")
     attacks = templates.load(ws.attacks) if ws.attacks.exists() else []
-    decks = decks_of(examples, attacks, settings.seed)
-    made = [row for example in track(examples, "augment") for row in variants_of(example, decks, settings)]
-    rows = [row for row in made if row is not None]
-    write_atomic(ws.variants, to_jsonl(rows))
+    decks = decks_of(read_rows(source, Example), attacks, settings.seed)
+    arguments = (source, attacks, settings)
+    folder = ws.variants.with_name(f"{ws.variants.stem}.shards")
+    _begin(folder, source, attacks, settings)
+    total: Counter[str] = Counter()
+    for counts in make_all(source, folder, _Make(decks, settings), maker, arguments, settings.processes):
+        total.update(counts)
+    join(folder, ws.variants)
+    shutil.rmtree(folder)
     return {
-        "examples": len(examples),
-        "variants": len(rows),
-        "held_out": sum(is_held_out(row.chain[0]) for row in rows),
-        "not_fitting": len(made) - len(rows),
+        **{name: total[name] for name in ("examples", "variants", "held_out", "not_fitting")},
         "known_transformations": len(decks.known.steps),
         "held_out_transformations": len(decks.held_out.steps),
         "attacks": len(attacks),
