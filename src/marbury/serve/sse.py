@@ -24,14 +24,17 @@ class EventParser:
         # A lone CR at the end may be half of a CRLF, so it waits for what follows.
         self._rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
         events = self._events(lines)
-        if self._size + len(self._rest) > self._max:
-            raise ModelError(f"the upstream sent an event of more than {self._max} bytes")
+        self._bound()
         return events
 
     def close(self) -> list[bytes]:
         """The stream has ended: the data of an event that lacks nothing but its blank line."""
         lines, self._rest = [self._rest, b"\n"], b""
         return self._events(lines)
+
+    def _bound(self) -> None:
+        if self._size + len(self._rest) > self._max:
+            raise ModelError(f"the upstream sent an event of more than {self._max} bytes")
 
     def _events(self, lines: list[bytes]) -> list[bytes]:
         events = []
@@ -40,6 +43,7 @@ class EventParser:
             if line.startswith(b"data:"):
                 self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
                 self._size += len(line)
+                self._bound()
             elif not line and self._data:
                 events.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
                 self._data, self._size = [], 0
