@@ -6,7 +6,6 @@ fails, closes: before the first byte with a status, after it with an error event
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Awaitable, Mapping
 from typing import TypeVar
@@ -14,10 +13,11 @@ from typing import TypeVar
 import aiohttp
 import msgspec
 
-from marbury.errors import MarburyError, ModelError, RequestError
+from marbury.errors import ModelError, RequestError
 from marbury.guard import Judge, JudgedRequest
 from marbury.serve.answer import EVENTS, JSON, Answer
-from marbury.serve.failures import BLOCKED, BROKEN, NOT_READY, TOO_LONG, Failure, failure_of
+from marbury.serve.closing import finish
+from marbury.serve.failures import BLOCKED, NOT_READY, Failure
 from marbury.serve.journal import Beside, Content, Entry, OutputVerdict
 from marbury.serve.protocols.media import refuse_unread
 from marbury.serve.protocols.plain import word
@@ -26,7 +26,6 @@ from marbury.serve.service import Service
 from marbury.serve.sse import EventParser
 
 T = TypeVar("T")
-log = logging.getLogger("marbury.serve")
 
 
 class Exchange:
@@ -60,21 +59,7 @@ class Exchange:
     async def run(self, body: bytes) -> None:
         """Answer the request, whatever happens."""
         try:
-            async with asyncio.timeout(self._settings.max_seconds):
-                await self._run(body)
-        except TimeoutError:
-            self.entry.error = f"longer than max_seconds = {self._settings.max_seconds:g}"
-            await self._fail(TOO_LONG)
-        except MarburyError as error:
-            self.entry.error = str(error)
-            await self._fail(failure_of(error))
-        except asyncio.CancelledError:
-            self.entry.outcome = "disconnected"
-            raise
-        except Exception:  # a mistake of ours closes like any other failure
-            log.exception("request %s", self.entry.id)
-            self.entry.error = "a mistake in the proxy: see the log"
-            await self._fail(BROKEN)
+            await finish(self._run(body), self.entry, self._settings.max_seconds, self._fail)
         finally:
             self.close()
 

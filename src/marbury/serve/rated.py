@@ -1,20 +1,16 @@
 """A request to an endpoint that asks no model, from its body to its row in the journal; closes as an exchange does."""
 
-import asyncio
-import logging
 import time
 from collections.abc import Mapping
 
 import msgspec
 
-from marbury.errors import GuardError, MarburyError
 from marbury.serve.answer import Answer
-from marbury.serve.failures import BROKEN, NOT_READY, TOO_LONG, Failure, failure_of
+from marbury.serve.closing import finish
+from marbury.serve.failures import NOT_READY, Failure
 from marbury.serve.journal import Entry
 from marbury.serve.protocols.protocol import RatingProtocol
 from marbury.serve.service import Service
-
-log = logging.getLogger("marbury.serve")
 
 
 class Rated:
@@ -42,22 +38,7 @@ class Rated:
     async def run(self, body: bytes) -> None:
         """Answer the request, whatever happens."""
         try:
-            async with asyncio.timeout(self._service.settings.max_seconds):
-                await self._run(body)
-        except TimeoutError:
-            self.entry.error = f"longer than max_seconds = {self._service.settings.max_seconds:g}"
-            await self._fail(TOO_LONG)
-        except MarburyError as error:
-            self.entry.error = str(error)
-            self.entry.judging_failed = isinstance(error, GuardError)
-            await self._fail(failure_of(error))
-        except asyncio.CancelledError:
-            self.entry.outcome = "disconnected"
-            raise
-        except Exception:  # a mistake of ours closes like any other failure
-            log.exception("request %s", self.entry.id)
-            self.entry.error = "a mistake in the proxy: see the log"
-            await self._fail(BROKEN)
+            await finish(self._run(body), self.entry, self._service.settings.max_seconds, self._fail)
         finally:
             self.close()
 
@@ -65,10 +46,12 @@ class Rated:
         """Write the request's row; waits for nothing."""
         self.entry.status = self._answer.status
         self.entry.seconds = round(time.perf_counter() - self._began, 6)
-        self._service.record(self.entry, self._loan.judge if self._loan else None)
-        self._trace.end(self.entry)
-        if self._loan is not None:
-            self._service.policies.end(self._loan)
+        try:
+            self._service.record(self.entry, self._loan.judge if self._loan else None)
+            self._trace.end(self.entry)
+        finally:
+            if self._loan is not None:
+                self._service.policies.end(self._loan)
 
     async def _run(self, body: bytes) -> None:
         if self._loan is None:
